@@ -1,0 +1,25 @@
+//! sward: green threads with built-in messaging.
+//!
+//! Code is written in blocking style; a call that would block parks the green thread (a *task*)
+//! and lets others run. This crate is a facade: the scheduler is [`sward_runtime`], sockets and
+//! message patterns have crates of their own.
+//!
+//! ```
+//! use std::time::Duration;
+//! use sward::{join_all, sleep, spawn};
+//!
+//! let tasks = (0..1000).map(|i| spawn(move || {
+//!     sleep(Duration::from_millis(10));
+//!     i
+//! }));
+//! let sum: u64 = join_all(tasks).into_iter().map(Result::unwrap).sum();
+//! assert_eq!(sum, 499_500);
+//! ```
+#![forbid(unsafe_code)]
+
+pub use sward_mq as mq;
+pub use sward_net as net;
+pub use sward_runtime::*;
+
+#[doc(hidden)]
+pub use sward_runtime::__private;

@@ -1,0 +1,152 @@
+//! The knobs of a runtime, and the environment variables that set their defaults.
+
+use std::io;
+use std::time::Duration;
+
+use crate::fiber::stack::{DEFAULT_GUARD, DEFAULT_STACK, StackSpec};
+
+/// The most workers that a runtime takes: each costs a thread, a stack and three descriptors.
+pub(crate) const MAX_WORKERS: usize = 1024;
+
+/// What to do when nothing in the runtime can ever wake again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnDeadlock {
+    /// Print the parked tasks and what they wait for on stderr, once, and go on waiting.
+    Report,
+    /// Print, then abort the process.
+    Abort,
+    /// Say nothing.
+    Ignore,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) workers: usize,
+    pub(crate) spec: StackSpec,
+    pub(crate) max_stacks: Option<usize>,
+    pub(crate) name: String,
+    pub(crate) on_deadlock: OnDeadlock,
+    pub(crate) shutdown: Duration,
+    pub(crate) unwind_wait: Duration,
+    pub(crate) sigquit: bool,
+}
+
+impl Config {
+    /// Resolves what the builder was told, then the environment, then the defaults.
+    pub(crate) fn new(asked: &Asked) -> io::Result<Self> {
+        let workers = match asked.workers.or(env("SWARD_WORKERS", parse_count)?) {
+            None => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
+            Some(n @ 1..=MAX_WORKERS) => n,
+            Some(n) => {
+                return Err(invalid(format!(
+                    "a runtime with {n} workers was asked for; it takes 1 to {MAX_WORKERS} \
+                     (Runtime::builder().workers(n) or SWARD_WORKERS)"
+                )));
+            }
+        };
+        let size = asked.stack_size.or(env("SWARD_STACK_SIZE", parse_size)?);
+        let guard = asked.guard_size.unwrap_or(DEFAULT_GUARD);
+        let on_deadlock = match asked.on_deadlock.or(env("SWARD_DEADLOCK", parse_deadlock)?) {
+            Some(what) => what,
+            None => OnDeadlock::Report,
+        };
+        Ok(Self {
+            workers,
+            spec: StackSpec::new(size.unwrap_or(DEFAULT_STACK), guard)?,
+            max_stacks: asked.max_stacks,
+            name: asked.name.clone().unwrap_or_else(|| "sward".into()),
+            on_deadlock,
+            shutdown: asked.shutdown.unwrap_or(Duration::from_secs(5)),
+            unwind_wait: asked.unwind_wait.unwrap_or(Duration::from_secs(1)),
+            sigquit: asked.sigquit.or(env("SWARD_SIGQUIT", parse_flag)?).unwrap_or(false),
+        })
+    }
+}
+
+/// What a builder was told; `None` is the default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) workers: Option<usize>,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) guard_size: Option<usize>,
+    pub(crate) max_stacks: Option<usize>,
+    pub(crate) name: Option<String>,
+    pub(crate) on_deadlock: Option<OnDeadlock>,
+    pub(crate) shutdown: Option<Duration>,
+    pub(crate) unwind_wait: Option<Duration>,
+    pub(crate) sigquit: Option<bool>,
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+fn env<T>(name: &str, parse: fn(&str) -> Option<T>) -> io::Result<Option<T>> {
+    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    let text = value.to_string_lossy();
+    match parse(text.trim()) {
+        Some(value) => Ok(Some(value)),
+        None => Err(invalid(format!("the environment has {name}={text:?}, which is not valid"))),
+    }
+}
+
+fn parse_count(text: &str) -> Option<usize> {
+    text.parse().ok()
+}
+
+/// Bytes, with an optional K, M or G.
+pub(crate) fn parse_size(text: &str) -> Option<usize> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KB" | "KIB" => 1 << 10,
+        "M" | "MB" | "MIB" => 1 << 20,
+        "G" | "GB" | "GIB" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<usize>().ok()?.checked_mul(unit)
+}
+
+fn parse_deadlock(text: &str) -> Option<OnDeadlock> {
+    match text {
+        "report" => Some(OnDeadlock::Report),
+        "abort" => Some(OnDeadlock::Abort),
+        "ignore" => Some(OnDeadlock::Ignore),
+        _ => None,
+    }
+}
+
+fn parse_flag(text: &str) -> Option<bool> {
+    match text {
+        "1" | "true" | "on" => Some(true),
+        "0" | "false" | "off" | "" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("65536"), Some(65536));
+        assert_eq!(parse_size("64K"), Some(65536));
+        assert_eq!(parse_size("1MiB"), Some(1 << 20));
+        assert_eq!(parse_size("64Q"), None);
+        assert_eq!(parse_size("99999999999999G"), None);
+        assert_eq!(parse_size("K"), None);
+    }
+
+    #[test]
+    fn worker_counts() {
+        for n in [0, 10_000] {
+            let asked = Asked { workers: Some(n), ..Asked::default() };
+            let text = Config::new(&asked).unwrap_err().to_string();
+            assert!(text.contains("1 to 1024"), "{text}");
+        }
+        let asked = Asked { workers: Some(3), ..Asked::default() };
+        assert_eq!(Config::new(&asked).unwrap().workers, 3);
+    }
+}

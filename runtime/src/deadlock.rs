@@ -1,0 +1,88 @@
+//! The report for when nothing can ever wake again (gevent's `LoopExit`, Go's "all goroutines
+//! are asleep").
+//!
+//! Condition: every worker sleeps without a timer, no mail and no unstarted task waits, at least
+//! one task is parked, and at least one ordinary thread waits for the runtime (in `run`, a
+//! `join`, a channel...). Without such a thread the process is doing something of its own, and
+//! tasks that wait for it are no mistake. It is a report: threads outside may hold what the
+//! tasks wait for, and the runtime cannot see that.
+//!
+//! The worker that falls asleep last keeps watch for `WATCH` before it says so; one silence is
+//! reported once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use crate::config::OnDeadlock;
+use crate::dump;
+use crate::hub::shared::RuntimeShared;
+use crate::report;
+
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Ordinary threads that are blocked in a wait of this crate right now.
+static WAITING_THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts the calling thread as waiting for as long as `f` runs.
+pub(crate) fn as_waiting_thread<R>(f: impl FnOnce() -> R) -> R {
+    struct Gone;
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            WAITING_THREADS.fetch_sub(1, Relaxed);
+        }
+    }
+    WAITING_THREADS.fetch_add(1, Relaxed);
+    let _gone = Gone;
+    f()
+}
+
+/// Sleeps by `doze` as long as it takes; the last worker to come here keeps watch.
+pub(crate) fn watch(rt: &Arc<RuntimeShared>, doze: impl Fn(Option<Duration>) -> bool) {
+    let quiet = rt.quiet.fetch_add(1, AcqRel) + 1;
+    let on_watch = quiet == rt.workers.len() && rt.config.on_deadlock != OnDeadlock::Ignore;
+    if !on_watch || doze(Some(WATCH)) {
+        if !on_watch {
+            doze(None);
+        }
+    } else {
+        if is_dead(rt) {
+            report(rt);
+        }
+        doze(None);
+    }
+    rt.quiet.fetch_sub(1, AcqRel);
+}
+
+fn is_dead(rt: &RuntimeShared) -> bool {
+    // What ran since the last report; the same number means the same silence.
+    let life = rt.workers.iter().map(|w| w.published.switches.load(Relaxed)).sum();
+    rt.quiet.load(Relaxed) == rt.workers.len()
+        && rt.live() > 0
+        && rt.unstarted() == 0
+        && rt.workers.iter().all(|w| w.inbox.is_empty())
+        && WAITING_THREADS.load(Relaxed) > 0
+        && rt.reported_at.swap(life, Relaxed) != life
+}
+
+/// Prints from a thread of its own: the listing needs the workers, and this one is asleep.
+fn report(rt: &Arc<RuntimeShared>) {
+    let shared = rt.clone();
+    let print = move || {
+        let mut text = String::from(
+            "sward: deadlock? every task is parked, no timer is left, and a thread waits for \
+             them;\nunless a thread outside the runtime wakes one of these, nothing ever will:\n",
+        );
+        text.push_str(&dump::of(&shared).to_string());
+        if shared.config.on_deadlock == OnDeadlock::Abort {
+            text.push_str("aborting, as SWARD_DEADLOCK=abort or Builder::on_deadlock asks\n");
+            report::text(&text);
+            std::process::abort();
+        }
+        report::text(&text);
+    };
+    if std::thread::Builder::new().name("sward-report".into()).spawn(print).is_err() {
+        report::line("sward: deadlock? every task is parked (no thread to say which)");
+    }
+}

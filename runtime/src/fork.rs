@@ -1,0 +1,79 @@
+//! Notices that the process is a forked child, whose runtime threads are gone.
+//!
+//! A page that the kernel wipes in the child (`MADV_WIPEONFORK`) holds the number of this
+//! process's generation; each runtime remembers the number that it was built under. In a child
+//! the page reads 0 until the first look gives the child a number of its own, so what was made
+//! before the fork no longer matches and what is made after it does (design R10).
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+/// What to tell who uses a runtime from before the fork.
+pub(crate) const TEXT: &str = "this process is a forked child: the runtime and what was made with \
+     it stayed in the parent; build a Runtime of its own here, or exec";
+
+/// The generation of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epoch(u64);
+
+static PAGE: OnceLock<usize> = OnceLock::new();
+static FAST: AtomicUsize = AtomicUsize::new(0);
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+fn page() -> &'static AtomicU64 {
+    let mut address = FAST.load(Relaxed);
+    if address == 0 {
+        address = *PAGE.get_or_init(map);
+        FAST.store(address, Relaxed);
+    }
+    // SAFETY: `map` gave a page that is never unmapped, zeroed, aligned.
+    unsafe { &*(address as *const AtomicU64) }
+}
+
+fn map() -> usize {
+    let size = 4096;
+    // SAFETY: a new anonymous mapping, no existing memory is touched.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        // No page: then forks go unnoticed, which is better than not running at all.
+        return Box::leak(Box::new(AtomicU64::new(0))) as *const AtomicU64 as usize;
+    }
+    // SAFETY: our own fresh mapping; failure (a kernel before 4.14) means unnoticed forks.
+    unsafe { libc::madvise(page, size, libc::MADV_WIPEONFORK) };
+    page as usize
+}
+
+impl Epoch {
+    /// The calling process's generation.
+    #[inline]
+    pub(crate) fn current() -> Self {
+        let page = page();
+        let seen = page.load(Relaxed);
+        if seen != 0 { Self(seen) } else { Self::begin(page) }
+    }
+
+    #[cold]
+    fn begin(page: &AtomicU64) -> Self {
+        let fresh = NEXT.fetch_add(1, Relaxed);
+        match page.compare_exchange(0, fresh, AcqRel, Relaxed) {
+            Ok(_) => Self(fresh),
+            Err(seen) => Self(seen),
+        }
+    }
+
+    /// Whether the calling process is another one than that of this generation.
+    #[inline]
+    pub(crate) fn is_stale(self) -> bool {
+        self != Self::current()
+    }
+}

@@ -1,0 +1,80 @@
+//! Where the calling code runs: on a task, in a hub between tasks, or on an ordinary thread.
+//!
+//! The pointer is set for as long as the worker's loop runs. Started tasks never change threads,
+//! so what a task reads here stays true across its parks.
+
+use std::cell::{Cell, OnceCell};
+use std::sync::Arc;
+
+use super::Hub;
+use super::cell::TaskRef;
+use super::control::Fiber;
+use super::waiter::ThreadParker;
+
+thread_local! {
+    static HUB: Cell<*const Hub> = const { Cell::new(std::ptr::null()) };
+    static PARKER: OnceCell<Arc<ThreadParker>> = const { OnceCell::new() };
+}
+
+/// Who calls.
+pub(crate) enum Caller {
+    /// A task, on its own stack (or lent the thread's by `on_worker_stack`).
+    Task(&'static Hub, Fiber),
+    /// The hub itself, in a callback: it must not park.
+    Hub(&'static Hub),
+    /// A thread that belongs to no runtime.
+    Thread,
+}
+
+/// The hub of the calling worker.
+#[inline]
+pub(crate) fn hub() -> Option<&'static Hub> {
+    let hub = HUB.get();
+    // SAFETY: null, or set by `enter` to a hub that lives until it is cleared again on this very
+    // thread, and no task (the only code that could keep the reference) outlives its hub: a
+    // hub with a leaked task is leaked too.
+    unsafe { hub.as_ref() }
+}
+
+/// Says who calls.
+#[inline]
+pub(crate) fn caller() -> Caller {
+    match hub() {
+        None => Caller::Thread,
+        Some(hub) => match hub.current() {
+            Some(fiber) => Caller::Task(hub, fiber),
+            None => Caller::Hub(hub),
+        },
+    }
+}
+
+/// Makes `hub` the calling thread's for as long as `f` runs.
+pub(crate) fn enter<R>(hub: &Hub, f: impl FnOnce() -> R) -> R {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            HUB.set(std::ptr::null());
+        }
+    }
+    HUB.set(hub);
+    let _leave = Leave;
+    f()
+}
+
+/// Wakes a task of the calling worker. `false`: the task is not of this worker.
+#[inline]
+pub(crate) fn wake_here(task: &TaskRef, park: u32) -> bool {
+    let Some(hub) = hub() else { return false };
+    if !hub.owns(task) {
+        return false;
+    }
+    hub.wake(task, park);
+    true
+}
+
+/// The calling thread's parker. `None` while the thread's locals are being destroyed.
+pub(crate) fn thread_parker() -> Arc<ThreadParker> {
+    PARKER
+        .try_with(|p| p.get_or_init(ThreadParker::new).clone())
+        .unwrap_or_else(|_| ThreadParker::new())
+}

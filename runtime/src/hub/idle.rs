@@ -1,0 +1,234 @@
+//! What a worker does when it has nothing to run: look for tasks to take over, then sleep.
+//!
+//! Search (design R1): at most one worker of a runtime searches. It notes how many tasks each
+//! other worker has been given so far, waits about `AGE`, and takes half of those that still
+//! have not been started: they have waited that long, so their worker is busy. Tasks that talk
+//! to each other and are started at once by their own worker are thus never split. Who finds
+//! nothing old for `PATIENCE` stops.
+//!
+//! Stop of a search against a spawn elsewhere (no lock, no fence in the spawn):
+//! - searcher: 1. `searching = false`; 2. heavy barrier; 3. looks at all queues again;
+//! - spawner: 1. puts the task in; 2. light barrier; 3. looks at `searching`.
+//!
+//! Sleep: on the mio poller, whose bell the inbox rings; until the next timer if there is one.
+//! mio counts in whole milliseconds, so a timed sleep is a `ppoll` on the poller's descriptor.
+//! When every worker sleeps and no timer is left, only something outside can wake a task: the
+//! worker that went last stays on watch for a second and then reports (`deadlock`).
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::time::Duration;
+
+use super::Hub;
+use super::worker::{Published, WorkerShared};
+use crate::clock::{self, Nanos};
+use crate::deadlock;
+use crate::membarrier;
+
+pub(crate) const BELL: mio::Token = mio::Token(usize::MAX);
+
+/// How long a task must have waited before another worker takes it.
+const AGE: Nanos = 50_000;
+/// How long a searcher goes on without finding anything.
+const PATIENCE: Nanos = 2_000_000;
+/// The longest stretch that tasks may run before the poller is looked at.
+const POLL_EVERY: Nanos = 500_000;
+/// A worker idle for that long gives memory back.
+const TIDY_AFTER: Duration = Duration::from_millis(500);
+/// Warm stacks that an idle worker keeps.
+const KEEP_WARM: usize = 256;
+
+/// The poller and its buffer.
+pub(crate) struct Sleeper {
+    poll: mio::Poll,
+    events: mio::Events,
+    polled: Nanos,
+    /// Whether there may be anything to give back.
+    untidy: bool,
+}
+
+impl Sleeper {
+    pub(crate) fn new(poll: mio::Poll) -> Self {
+        Self { poll, events: mio::Events::with_capacity(256), polled: 0, untidy: false }
+    }
+
+    /// Looks at the poller without waiting, if that has not been done for a while.
+    pub(crate) fn poll_if_due(&mut self, now: Nanos, published: &Published) {
+        self.untidy = true;
+        if now.saturating_sub(self.polled) >= POLL_EVERY {
+            self.polled = now;
+            Published::add(&published.polls, 1);
+            self.poll(Some(Duration::ZERO));
+        }
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>) {
+        if let Err(e) = self.poll.poll(&mut self.events, timeout)
+            && e.kind() != io::ErrorKind::Interrupted
+        {
+            crate::report::line(&format!("sward: the poller failed: {e}"));
+        }
+    }
+
+    /// Waits until the bell rings, something is ready, or `timeout` has passed (`false`).
+    fn wait(&mut self, timeout: Option<Duration>) -> bool {
+        if let Some(timeout) = timeout
+            && !ppoll(self.poll.as_raw_fd(), timeout)
+        {
+            return false;
+        }
+        self.poll(timeout.map(|_| Duration::ZERO));
+        true
+    }
+}
+
+/// Waits for `fd` to be readable with the precision of the kernel. `false`: it timed out.
+fn ppoll(fd: i32, timeout: Duration) -> bool {
+    let mut fds = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // The kernel refuses seconds beyond its own range; a year is long enough to look again.
+    let seconds = timeout.as_secs().min(31_536_000);
+    let limit = libc::timespec {
+        tv_sec: seconds.cast_signed(),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
+    // SAFETY: one pollfd and a timespec that outlive the call; no signal mask.
+    let n = unsafe { libc::ppoll(&raw mut fds, 1, &raw const limit, std::ptr::null()) };
+    n != 0
+}
+
+impl Hub {
+    /// Waits for something to do.
+    pub(super) fn idle(&self) {
+        let told = self.shared.told_to_search.swap(false, Relaxed);
+        if self.rt.workers.len() > 1 && (told || !self.rt.searching.swap(true, AcqRel)) {
+            if self.search() {
+                return;
+            }
+        }
+        self.sleep();
+    }
+
+    /// The time until the next timer, the end of a stop, or `at_most`, whichever is first.
+    fn until_next(&self, at_most: Option<Duration>) -> Option<Duration> {
+        let timer = self.timers.borrow().next_deadline();
+        let next = [timer, self.stop_at.get()].into_iter().flatten().min();
+        let next = next.map(|at| Duration::from_nanos(at.saturating_sub(clock::now_nanos())));
+        [next, at_most].into_iter().flatten().min()
+    }
+
+    /// Sleeps at most `at_most` (and never past a timer). `true`: something has come.
+    fn doze(&self, at_most: Option<Duration>) -> bool {
+        let inbox = &self.shared.inbox;
+        if !inbox.begin_sleep() {
+            return true;
+        }
+        let timeout = self.until_next(at_most);
+        let come = !self.rt.injector.is_empty()
+            || timeout.is_some_and(|t| t.is_zero())
+            || self.sleeper.borrow_mut().wait(timeout);
+        inbox.end_sleep();
+        come
+    }
+
+    fn sleep(&self) {
+        let rt = &*self.rt;
+        rt.asleep.fetch_add(1, AcqRel);
+        let mut missed = false;
+        if rt.workers.len() > 1 {
+            // Whoever put a task in before it could see us asleep has not called anybody.
+            membarrier::heavy();
+            missed = !rt.searching.load(Relaxed) && self.unstarted_elsewhere();
+        }
+        if !missed {
+            self.sleep_on();
+        }
+        rt.asleep.fetch_sub(1, AcqRel);
+    }
+
+    fn sleep_on(&self) {
+        if self.sleeper.borrow().untidy {
+            if self.doze(Some(TIDY_AFTER)) || self.timer_is_due() {
+                return;
+            }
+            self.tidy();
+        }
+        if self.timers.borrow().len() > 0 || self.stop_at.get().is_some() {
+            self.doze(None);
+        } else {
+            deadlock::watch(&self.rt, |at_most| self.doze(at_most));
+        }
+    }
+
+    fn timer_is_due(&self) -> bool {
+        self.until_next(None).is_some_and(|t| t.is_zero())
+    }
+
+    /// Gives back what a crowd that has gone left behind.
+    fn tidy(&self) {
+        let more = self.stacks.borrow_mut().trim(KEEP_WARM).more;
+        self.ready.borrow_mut().shrink();
+        self.timers.borrow_mut().shrink();
+        self.sleeper.borrow_mut().untidy = more;
+    }
+
+    /// Looks for tasks to take over; holds the `searching` flag until it returns.
+    /// `true`: there is something to do.
+    fn search(&self) -> bool {
+        let rt = &*self.rt;
+        let begun = clock::now_nanos();
+        let mut pause = AGE;
+        let mut last_seen = begun;
+        let found = loop {
+            let seen: Vec<u64> = rt.workers.iter().map(|w| w.unstarted.put()).collect();
+            let any = self.unstarted_elsewhere();
+            let now = clock::now_nanos();
+            if any {
+                last_seen = now;
+                pause = AGE;
+            } else if now - last_seen > PATIENCE {
+                break false;
+            } else {
+                pause = (pause * 2).min(PATIENCE / 4);
+            }
+            if self.doze(Some(Duration::from_nanos(pause))) || self.timer_is_due() {
+                break true;
+            }
+            if self.take_old(&seen) {
+                break true;
+            }
+        };
+        rt.searching.store(false, Relaxed);
+        membarrier::heavy();
+        if self.unstarted_elsewhere() {
+            // Put in while we stopped (then we go round again), or more than we took (then yet
+            // another worker may have a look).
+            rt.call_searcher();
+            return true;
+        }
+        found
+    }
+
+    fn unstarted_elsewhere(&self) -> bool {
+        let other = |w: &&&WorkerShared| !std::ptr::eq(**w, self.shared);
+        self.rt.workers.iter().filter(other).any(|w| w.unstarted.len() > 0)
+    }
+
+    /// Takes half of the tasks that were waiting when `seen` was noted and still are.
+    fn take_old(&self, seen: &[u64]) -> bool {
+        for (worker, &put) in self.rt.workers.iter().zip(seen) {
+            let old = worker.unstarted.waiting_since(put);
+            if old == 0 || std::ptr::eq(*worker, self.shared) {
+                continue;
+            }
+            let tasks = worker.unstarted.take_oldest(old.div_ceil(2));
+            let n = self.shared.unstarted.extend(tasks.into_iter());
+            if n > 0 {
+                self.ready.borrow_mut().push_shared(u32::try_from(n).unwrap_or(u32::MAX));
+                Published::add(&self.shared.published.stolen, n as u64);
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,125 @@
+//! What the workers of one runtime share.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+
+use crossbeam_queue::SegQueue;
+
+use super::cell::TaskRef;
+use super::worker::WorkerShared;
+use crate::config::Config;
+use crate::fiber::budget::Budget;
+use crate::fork;
+use crate::membarrier;
+
+pub(crate) struct RuntimeShared {
+    pub(crate) config: Config,
+    pub(crate) workers: Box<[&'static WorkerShared]>,
+    /// Tasks spawned by threads that are not workers, for whoever has time.
+    pub(crate) injector: SegQueue<TaskRef>,
+    pub(crate) budget: Arc<Budget>,
+    /// One worker at a time looks for tasks to take over.
+    pub(crate) searching: AtomicBool,
+    /// Workers asleep (a hint).
+    pub(crate) asleep: AtomicUsize,
+    /// Workers asleep that nothing inside the runtime will wake.
+    pub(crate) quiet: AtomicUsize,
+    /// Goes up with each sign of life, so that one silence is reported once.
+    pub(crate) reported_at: AtomicU64,
+    pub(crate) stopping: AtomicBool,
+    next_ids: AtomicU64,
+    next_worker: AtomicU32,
+    pub(crate) epoch: fork::Epoch,
+}
+
+/// Ids are handed to workers in blocks, so that a spawn touches no shared line.
+const ID_BLOCK: u64 = 64;
+
+impl RuntimeShared {
+    pub(crate) fn new(config: Config, workers: Vec<&'static WorkerShared>, budget: Budget) -> Self {
+        Self {
+            config,
+            workers: workers.into(),
+            injector: SegQueue::new(),
+            budget: Arc::new(budget),
+            searching: AtomicBool::new(false),
+            asleep: AtomicUsize::new(0),
+            quiet: AtomicUsize::new(0),
+            reported_at: AtomicU64::new(u64::MAX),
+            stopping: AtomicBool::new(false),
+            next_ids: AtomicU64::new(1),
+            next_worker: AtomicU32::new(0),
+            epoch: fork::Epoch::current(),
+        }
+    }
+
+    /// Hands out task ids: the first and the end of a block.
+    pub(crate) fn id_block(&self) -> (u64, u64) {
+        let first = self.next_ids.fetch_add(ID_BLOCK, Relaxed);
+        (first, first + ID_BLOCK)
+    }
+
+    pub(crate) fn one_id(&self) -> u64 {
+        self.next_ids.fetch_add(1, Relaxed)
+    }
+
+    /// Puts a task where the next worker with time finds it.
+    pub(crate) fn inject(&self, task: TaskRef) {
+        self.injector.push(task);
+        let n = self.workers.len();
+        let first = self.next_worker.fetch_add(1, Relaxed) as usize;
+        // A worker that is awake looks at the injector before it sleeps, so one bell is enough,
+        // and none if nobody sleeps.
+        for i in 0..n {
+            if self.workers[(first + i) % n].rouse() {
+                return;
+            }
+        }
+    }
+
+    /// Called after a task was put into an unstarted queue: if a worker sleeps and nobody looks
+    /// for work, one is told to.
+    #[inline]
+    pub(crate) fn call_searcher(&self) {
+        if self.workers.len() > 1 {
+            // Pairs with the heavy barrier of a searcher that stops: either it sees the task,
+            // or we see that nobody searches.
+            membarrier::light();
+            if self.asleep.load(Relaxed) > 0 && !self.searching.load(Relaxed) {
+                self.appoint_searcher();
+            }
+        }
+    }
+
+    #[cold]
+    fn appoint_searcher(&self) {
+        if self.searching.swap(true, AcqRel) {
+            return;
+        }
+        for worker in &self.workers {
+            // Before the bell: a worker that wakes looks at it once.
+            worker.told_to_search.store(true, Relaxed);
+            if worker.rouse() {
+                return;
+            }
+            worker.told_to_search.store(false, Relaxed);
+        }
+        self.searching.store(false, Relaxed);
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.workers.iter().map(|w| w.published.live.load(Relaxed)).sum()
+    }
+
+    pub(crate) fn unstarted(&self) -> u64 {
+        self.workers.iter().map(|w| w.unstarted.len()).sum::<u64>() + self.injector.len() as u64
+    }
+
+    /// Tells all workers that a stack has come free.
+    pub(crate) fn stack_freed(&self) {
+        for worker in &self.workers {
+            worker.send(super::worker::Mail::StackFreed);
+        }
+    }
+}

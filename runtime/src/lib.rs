@@ -1,0 +1,81 @@
+//! The scheduler of [sward](https://docs.rs/sward): stackful tasks on a mio reactor.
+//!
+//! A *task* is a green thread with a stack of its own. Code in it is written in blocking style; a
+//! call that would block parks the task and lets others of its worker run. A *worker* is an OS
+//! thread that runs tasks; a task that has started stays on its worker.
+//!
+//! ```
+//! use std::time::Duration;
+//! use sward_runtime::{join_all, sleep, spawn};
+//!
+//! let tasks = (0..1000).map(|i| spawn(move || {
+//!     sleep(Duration::from_millis(10));
+//!     i
+//! }));
+//! let sum: u64 = join_all(tasks).into_iter().map(Result::unwrap).sum();
+//! assert_eq!(sum, 499_500);
+//! ```
+#![deny(unsafe_code)]
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
+#[cfg(panic = "abort")]
+compile_error!("sward needs panic = \"unwind\": a kill and a time-out unwind the task");
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("sward runs on Linux only");
+
+mod cancel;
+mod clock;
+mod config;
+mod deadlock;
+mod dump;
+mod error;
+#[allow(unsafe_code)]
+mod fiber;
+#[allow(unsafe_code)]
+mod fork;
+#[allow(unsafe_code)]
+mod hub;
+#[allow(unsafe_code)]
+mod membarrier;
+mod park;
+#[allow(unsafe_code)]
+mod primitive;
+mod registry;
+mod report;
+#[allow(unsafe_code)]
+mod runtime;
+#[allow(unsafe_code)]
+mod sigquit;
+mod stats;
+#[allow(unsafe_code)]
+pub mod sync;
+#[allow(unsafe_code)]
+mod task;
+mod testing;
+mod time;
+mod unwinding;
+mod wait_reason;
+
+pub use cancel::{defer, on_switch, on_worker_stack, shield, without_parking};
+pub use config::OnDeadlock;
+pub use dump::{Dump, DumpedTask, dump};
+pub use error::{JoinError, TimedOut};
+pub use hub::extras::Exit;
+pub use hub::listing::TaskState;
+pub use park::{park, park_deadline, park_timeout, yield_now};
+pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
+pub use stats::{Stats, stats};
+pub use sward_macros::{main, test};
+pub use task::{
+    Builder, JoinHandle, LocalJoinHandle, Task, current, join_all, join_all_timeout, spawn,
+    spawn_after, spawn_local, try_join_all,
+};
+pub use time::{sleep, sleep_until, timeout};
+pub use wait_reason::{WaitKind, WaitReason};
+
+/// What the macros expand to; not for direct use.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::testing::{builder_error, test_body};
+}

@@ -1,0 +1,447 @@
+//! Runtimes: building them, running in them, ending them, and the default one.
+//!
+//! A runtime's end (dropping [`Runtime`], or [`run`] returning): every task is killed, started or
+//! not; the workers go on until all have ended or `shutdown_timeout` has passed. What has not
+//! ended by then is leaked and reported: its stack is never reused, and its worker's OS thread
+//! never ends, because leaked frames may have lent out its thread-locals. A suspended task is
+//! never dropped (design R10).
+
+use std::fmt;
+use std::io;
+use std::panic::Location;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::{Asked, Config, OnDeadlock};
+use crate::dump::{self, Dump};
+use crate::fiber::budget::Budget;
+use crate::fiber::overflow::{self, AltStack};
+use crate::fiber::stack;
+use crate::hub::cell::TaskRef;
+use crate::hub::current;
+use crate::hub::listing::TaskInfo;
+use crate::hub::shared::RuntimeShared;
+use crate::hub::worker::{Mail, WorkerShared};
+use crate::hub::{self, Hub};
+use crate::membarrier;
+use crate::registry;
+use crate::report;
+use crate::stats::Stats;
+use crate::sync::short_lock::ShortLock;
+use crate::task::{self, Builder, JoinHandle};
+
+/// A number of workers, each an OS thread that runs tasks.
+///
+/// # Examples
+/// ```
+/// let runtime = sward_runtime::Runtime::builder().workers(2).build()?;
+/// let sum = runtime.run(|| sward_runtime::spawn(|| 6 * 7).join().unwrap());
+/// assert_eq!(sum, 42);
+/// # std::io::Result::Ok(())
+/// ```
+pub struct Runtime {
+    shared: Arc<RuntimeShared>,
+    tell: Sender<WorkerEnd>,
+    /// Taken by the one who ends it.
+    ends: ShortLock<Option<Receiver<WorkerEnd>>>,
+}
+
+struct WorkerEnd {
+    worker: usize,
+    /// What would not end; its thread stays for ever.
+    leaked: Vec<TaskInfo>,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("name", &self.shared.config.name)
+            .field("workers", &self.shared.workers.len())
+            .field("live", &self.shared.live())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sets the knobs of a [`Runtime`].
+///
+/// What is not set here is taken from the environment (`SWARD_WORKERS`, `SWARD_STACK_SIZE`,
+/// `SWARD_DEADLOCK`, `SWARD_SIGQUIT`), then from the defaults.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until build is called"]
+pub struct RuntimeBuilder {
+    asked: Asked,
+}
+
+impl RuntimeBuilder {
+    /// Sets the number of workers, 1 to 1024 (default: the available parallelism).
+    pub fn workers(mut self, n: usize) -> Self {
+        self.asked.workers = Some(n);
+        self
+    }
+
+    /// Sets the size of each task's stack in bytes (default 256 KiB of address space; memory is
+    /// used only where it is touched).
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.asked.stack_size = Some(bytes);
+        self
+    }
+
+    /// Sets the size of the guard below each stack in bytes (default 64 KiB).
+    pub fn guard_size(mut self, bytes: usize) -> Self {
+        self.asked.guard_size = Some(bytes);
+        self
+    }
+
+    /// Limits the number of stacks, and so of started tasks; more wait unstarted. The default is
+    /// what memory, address space and `vm.max_map_count` allow.
+    pub fn max_stacks(mut self, n: usize) -> Self {
+        self.asked.max_stacks = Some(n);
+        self
+    }
+
+    /// Sets the prefix of the workers' thread names (default `sward`).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.asked.name = Some(name.into());
+        self
+    }
+
+    /// Sets what happens when nothing can ever wake again (default: a report on stderr).
+    pub fn on_deadlock(mut self, what: OnDeadlock) -> Self {
+        self.asked.on_deadlock = Some(what);
+        self
+    }
+
+    /// Sets how long the end of the runtime waits for killed tasks (default 5 s).
+    pub fn shutdown_timeout(mut self, limit: Duration) -> Self {
+        self.asked.shutdown = Some(limit);
+        self
+    }
+
+    /// Sets how long a task that unwinds may block its worker for a lock or a join before the
+    /// process is aborted (default 1 s).
+    pub fn unwind_wait(mut self, limit: Duration) -> Self {
+        self.asked.unwind_wait = Some(limit);
+        self
+    }
+
+    /// Sets whether `SIGQUIT` prints the dump of all tasks on stderr (default off).
+    pub fn sigquit(mut self, on: bool) -> Self {
+        self.asked.sigquit = Some(on);
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a knob out of range (naming it); the system's error when threads or
+    /// descriptors are not to be had.
+    pub fn build(self) -> io::Result<Runtime> {
+        let config = Config::new(&self.asked)?;
+        membarrier::register();
+        clock::epoch();
+        overflow::install(lookup);
+        // All polls first: nothing has to be undone when one cannot be had.
+        let made: io::Result<Vec<_>> = (0..config.workers).map(|_| hub::build_poll()).collect();
+        let (polls, bells): (Vec<_>, Vec<_>) = made?.into_iter().unzip();
+        let workers = bells.into_iter().map(WorkerShared::acquire).collect();
+        let budget = Budget::detect(config.max_stacks, config.spec, stack::guard_is_vma());
+        let shared = Arc::new(RuntimeShared::new(config, workers, budget));
+        registry::add(&shared);
+        let (tell, ends) = channel();
+        let runtime = Runtime { shared: shared.clone(), tell: tell.clone(), ends: ShortLock::new(Some(ends)) };
+        for (index, poll) in polls.into_iter().enumerate() {
+            let (rt, tell) = (shared.clone(), tell.clone());
+            let name = format!("{}-{index}", shared.config.name);
+            let thread = std::thread::Builder::new().name(name);
+            if let Err(e) = thread.spawn(move || worker(index, rt, poll, &tell)) {
+                for worker in index..shared.workers.len() {
+                    shared.workers[worker].release();
+                    let _ = runtime.tell.send(WorkerEnd { worker, leaked: Vec::new() });
+                }
+                return Err(e);
+            }
+        }
+        if shared.config.sigquit {
+            crate::sigquit::enable()?;
+        }
+        Ok(runtime)
+    }
+}
+
+/// A worker's thread from start to end.
+fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<WorkerEnd>) {
+    let alt_stack = AltStack::install_for_thread();
+    let shared = rt.workers[index];
+    let hub = Box::leak(Box::new(Hub::new(index, rt, poll)));
+    let ended = current::enter(hub, || {
+        let run = std::panic::AssertUnwindSafe(|| hub.run());
+        std::panic::catch_unwind(run).unwrap_or_else(|_| {
+            // Its tasks would wait for ever.
+            report::line("sward: the scheduler itself panicked (a bug in sward); aborting");
+            std::process::abort()
+        })
+    });
+    let leaked = if ended { Vec::new() } else { hub.list() };
+    let stays = !leaked.is_empty();
+    if !stays {
+        // SAFETY: the box leaked above; no task is left, `enter` has cleared the pointer to the
+        // hub, and nothing else keeps one.
+        drop(unsafe { Box::from_raw(std::ptr::from_mut(hub)) });
+        shared.release();
+    }
+    // Who waits may have given up.
+    let _ = tell.send(WorkerEnd { worker: index, leaked });
+    drop(alt_stack);
+    while stays {
+        std::thread::park();
+    }
+}
+
+/// What the overflow handler asks; runs in a signal handler.
+fn lookup() -> Option<overflow::Running> {
+    let fiber = current::hub()?.current()?;
+    let slot = fiber.slot();
+    let task = &fiber.header().task;
+    let name = task.name().unwrap_or("");
+    Some(overflow::Running {
+        guard: slot.guard_low()..slot.bottom(),
+        size: slot.spec().size(),
+        id: task.id(),
+        name: name.as_ptr(),
+        name_len: name.len(),
+    })
+}
+
+impl Runtime {
+    /// Begins to set the knobs.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Runs `f` as a task of this runtime, waits for it without a deadline, and returns its
+    /// result. A panic of `f` goes on in the caller. What `f` spawned and did not join lives on.
+    ///
+    /// # Blocking
+    /// Blocks the calling OS thread, which is never a worker; hence `f` may borrow from it.
+    ///
+    /// # Panics
+    /// In a task (call `f` there); if the task of `f` was killed; in a forked child.
+    pub fn run<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        assert!(
+            current::hub().is_none(),
+            "sward: run was called inside a task: it would block the worker; call the closure"
+        );
+        if self.shared.epoch.is_stale() {
+            panic!("{}", crate::fork::TEXT);
+        }
+        let site = Location::caller();
+        // SAFETY: F and T are Send. They need not be 'static: this thread waits for the end of the
+        // task, without a deadline and without a way to unwind, before it goes on.
+        let (task, key) = unsafe { TaskRef::new(f, self.shared.one_id(), site, 0) };
+        task.extras_or_new().set_name("main");
+        self.shared.inject(task);
+        match task::join_blocking(key) {
+            Ok(value) => value,
+            Err(e) => e.resume(),
+        }
+    }
+
+    /// Starts a task on this runtime: [`spawn`](crate::spawn) from anywhere.
+    ///
+    /// # Panics
+    /// In a forked child.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        task::spawn_into(&self.shared, f, Location::caller())
+    }
+
+    /// Starts a task on this runtime as `builder` says.
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`].
+    #[track_caller]
+    pub fn spawn_with<F, T>(&self, builder: Builder, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        builder.spawn_on(&self.shared, f, Location::caller())
+    }
+
+    /// Returns the number of workers.
+    pub fn workers(&self) -> usize {
+        self.shared.workers.len()
+    }
+
+    /// Describes every task of this runtime.
+    ///
+    /// # Blocking
+    /// Waits for the workers to answer, for half a second at most.
+    pub fn dump(&self) -> Dump {
+        dump::of(&self.shared)
+    }
+
+    /// Returns the counters of this runtime.
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.shared)
+    }
+
+    /// Ends the runtime: kills every task and waits until all have ended, for at most `limit`.
+    /// Returns how many tasks had to be leaked because they would not end.
+    ///
+    /// # Blocking
+    /// Blocks the calling thread. On a worker of this very runtime it cannot wait: the end then
+    /// goes on in the background.
+    pub fn shutdown(self, limit: Duration) -> usize {
+        self.end(limit)
+    }
+
+    fn end(&self, limit: Duration) -> usize {
+        let rt = &self.shared;
+        if rt.stopping.swap(true, Relaxed) || rt.epoch.is_stale() {
+            return 0;
+        }
+        let deadline = clock::now().checked_add(limit);
+        let at = deadline.map_or(u64::MAX, clock::nanos);
+        for worker in &rt.workers {
+            worker.send(Mail::Shutdown(at));
+        }
+        if current::hub().is_some_and(|hub| Arc::ptr_eq(&hub.rt, rt)) {
+            return 0;
+        }
+        let Some(ends) = self.ends.lock().take() else { return 0 };
+        let mut leaked = Vec::new();
+        let mut stalled: Vec<usize> = (0..rt.workers.len()).collect();
+        // The workers need a moment of their own after the deadline to say what is left.
+        let patience = limit.saturating_add(Duration::from_millis(500));
+        let until = clock::now().checked_add(patience);
+        while !stalled.is_empty() {
+            let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(clock::now()));
+            let Ok(end) = ends.recv_timeout(left) else { break };
+            stalled.retain(|&w| w != end.worker);
+            leaked.extend(end.leaked);
+        }
+        let lost = leaked.len() + stalled.len();
+        if lost > 0 {
+            let mut text = format!("sward: runtime '{}' ended, but not all of it:\n", rt.config.name);
+            for w in stalled {
+                text.push_str(&dump::stalled_line(rt, w));
+            }
+            for task in &leaked {
+                text.push_str(&dump::task_line(task));
+            }
+            text.push_str("these are leaked: a task that never parks, or swallows kills, cannot end\n");
+            report::text(&text);
+        }
+        lost
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.end(self.shared.config.shutdown);
+    }
+}
+
+/// Builds a runtime with the defaults, runs `f` in it as a task, and ends it.
+///
+/// # Blocking
+/// Blocks the calling OS thread until `f` has ended, then for the end of the runtime, at most
+/// the shutdown time-out.
+///
+/// # Panics
+/// In a task; if the runtime cannot be built (the message says why); with what `f` panics with.
+///
+/// # Examples
+/// ```
+/// let mut words = vec!["green"];
+/// sward_runtime::run(|| words.push("thread"));
+/// assert_eq!(words.join(" "), "green thread");
+/// ```
+pub fn run<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    match Runtime::builder().build() {
+        Ok(runtime) => runtime.run(f),
+        Err(e) => panic!("sward: the runtime cannot be started: {e}"),
+    }
+}
+
+static DEFAULT: OnceLock<Result<Runtime, (io::ErrorKind, String)>> = OnceLock::new();
+
+/// The default runtime; it is started at the first use and never ends by itself.
+pub(crate) fn default() -> io::Result<&'static RuntimeShared> {
+    let start = || Runtime::builder().build().map_err(|e| (e.kind(), e.to_string()));
+    match DEFAULT.get_or_init(start) {
+        Ok(runtime) => Ok(&runtime.shared),
+        Err((kind, text)) => Err(io::Error::new(*kind, text.clone())),
+    }
+}
+
+pub(crate) fn default_or_panic() -> &'static RuntimeShared {
+    match default() {
+        Ok(rt) => rt,
+        Err(e) => panic!("sward: the default runtime cannot be started: {e}"),
+    }
+}
+
+/// The runtime of the calling task, or the default one if it has been started.
+pub(crate) fn current_or_started() -> Option<Arc<RuntimeShared>> {
+    if let Some(hub) = current::hub() {
+        return Some(hub.rt.clone());
+    }
+    DEFAULT.get()?.as_ref().ok().map(|runtime| runtime.shared.clone())
+}
+
+/// Returns the number of workers of the calling task's runtime, or of the default runtime.
+///
+/// # Panics
+/// As [`spawn`](crate::spawn).
+pub fn workers() -> usize {
+    match current::hub() {
+        Some(hub) => hub.rt.workers.len(),
+        None => default_or_panic().workers.len(),
+    }
+}
+
+type ExitFn = Box<dyn FnOnce() + Send>;
+static AT_EXIT: ShortLock<Vec<ExitFn>> = ShortLock::new(Vec::new());
+
+/// Calls `f` when `main` returns or `exit` is called, the last one registered first.
+///
+/// Thread-locals are gone by then, and tasks of the default runtime may still run beside it; it
+/// must not wait for them. A panic of `f` is reported by the panic hook and goes no further.
+///
+/// # Examples
+/// ```
+/// sward_runtime::at_exit(|| { /* flush a file */ });
+/// ```
+pub fn at_exit(f: impl FnOnce() + Send + 'static) {
+    static REGISTERED: OnceLock<()> = OnceLock::new();
+    AT_EXIT.lock().push(Box::new(f));
+    REGISTERED.get_or_init(|| {
+        // SAFETY: `call` is a plain C function without arguments that never unwinds.
+        unsafe { libc::atexit(call) };
+    });
+    extern "C" fn call() {
+        loop {
+            let next = AT_EXIT.lock().pop();
+            let Some(f) = next else { return };
+            let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            crate::unwinding::discard(called);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The counters of a runtime.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::hub::shared::RuntimeShared;
+use crate::runtime;
+
+/// Counters of a runtime, summed over its workers; each is read without stopping anybody, so they
+/// fit each other only roughly while tasks run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Tasks started so far.
+    pub started: u64,
+    /// Tasks ended so far.
+    pub finished: u64,
+    /// Tasks that have a stack now.
+    pub live: usize,
+    /// Tasks that have not started yet.
+    pub unstarted: u64,
+    /// Tasks that waited for their turn when their worker last looked.
+    pub ready: usize,
+    /// Switches to a task so far.
+    pub switches: u64,
+    /// Parks ended by a wake so far.
+    pub wakes: u64,
+    /// Looks at the poller so far, sleeps not counted.
+    pub polls: u64,
+    /// Timers that are set now.
+    pub timers: usize,
+    /// Tasks that a worker took over from another so far.
+    pub taken_over: u64,
+    /// Stacks that may still be handed out before tasks have to wait.
+    pub stacks_left: usize,
+}
+
+impl Stats {
+    pub(crate) fn of(rt: &RuntimeShared) -> Self {
+        let mut sum = Self {
+            unstarted: rt.unstarted(),
+            live: rt.live(),
+            stacks_left: rt.budget.limit().saturating_sub(rt.budget.in_use()),
+            ..Self::default()
+        };
+        for worker in &rt.workers {
+            let p = &worker.published;
+            sum.started += p.started.load(Relaxed);
+            sum.finished += p.finished.load(Relaxed);
+            sum.ready += p.ready.load(Relaxed);
+            sum.switches += p.switches.load(Relaxed);
+            sum.wakes += p.wakes.load(Relaxed);
+            sum.polls += p.polls.load(Relaxed);
+            sum.timers += p.timers.load(Relaxed);
+            sum.taken_over += p.stolen.load(Relaxed);
+        }
+        sum
+    }
+}
+
+/// Returns the counters of the calling task's runtime, or of the default runtime (all 0 if it
+/// has not been used).
+///
+/// # Examples
+/// ```
+/// sward_runtime::run(|| {
+///     let before = sward_runtime::stats();
+///     sward_runtime::spawn(|| {}).join().unwrap();
+///     assert!(sward_runtime::stats().finished > before.finished);
+/// });
+/// ```
+pub fn stats() -> Stats {
+    runtime::current_or_started().map_or_else(Stats::default, |rt| Stats::of(&rt))
+}
