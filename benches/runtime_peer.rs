@@ -14,8 +14,15 @@ use sward::{Builder, JoinHandle, Runtime, join_all, sleep, spawn, yield_now};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
-    let number = |i: usize| args.get(i).and_then(|s| s.parse::<usize>().ok()).unwrap_or(0);
-    let workers = std::env::var("WORKERS").ok().and_then(|w| w.parse().ok()).unwrap_or(2);
+    let number = |i: usize| {
+        args.get(i)
+            .and_then(|s| s.parse::<usize>().ok())
+            .unwrap_or(0)
+    };
+    let workers = std::env::var("WORKERS")
+        .ok()
+        .and_then(|w| w.parse().ok())
+        .unwrap_or(2);
     let runtime = match Runtime::builder().workers(workers).build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -47,12 +54,17 @@ fn ms(begun: Instant) -> String {
 }
 
 fn ns(begun: Instant, n: usize) -> String {
-    format!("ns={:.1}", begun.elapsed().as_nanos() as f64 / n.max(1) as f64)
+    format!(
+        "ns={:.1}",
+        begun.elapsed().as_nanos() as f64 / n.max(1) as f64
+    )
 }
 
 fn sleepers(n: usize) -> String {
     let begun = Instant::now();
-    let tasks: Vec<_> = (0..n).map(|_| spawn(|| sleep(Duration::from_millis(200)))).collect();
+    let tasks: Vec<_> = (0..n)
+        .map(|_| spawn(|| sleep(Duration::from_millis(200))))
+        .collect();
     for task in tasks {
         task.join().unwrap();
     }
@@ -63,7 +75,10 @@ fn sleepers(n: usize) -> String {
 fn status(key: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find(|l| l.starts_with(key)).unwrap_or("");
-    line.split_whitespace().nth(1).and_then(|v| v.parse().ok()).unwrap_or(0)
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
 }
 
 fn rss(n: usize) -> String {
@@ -123,7 +138,10 @@ fn yielding(tasks: usize, k: usize) -> String {
 
 fn on(worker: Option<usize>, f: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     match worker {
-        Some(n) => Builder::new().on_worker(n).spawn(f).expect("a worker of that number"),
+        Some(n) => Builder::new()
+            .on_worker(n)
+            .spawn(f)
+            .expect("a worker of that number"),
         None => spawn(f),
     }
 }

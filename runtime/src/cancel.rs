@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::hub::cell::{KILLED, TaskRef};
-use crate::hub::control::{Hooks, KILL};
+use crate::hub::control::{HOOKED, Hooks, KILL};
 use crate::hub::current::{self, Caller};
 use crate::hub::worker::Mail;
 use crate::park::{self, ThreadFrames};
@@ -11,9 +11,7 @@ use crate::task;
 
 /// Asks the task to end: see [`JoinHandle::kill`](crate::JoinHandle::kill).
 pub(crate) fn kill(target: &TaskRef) {
-    if target.raise(KILLED) & KILLED != 0 {
-        return;
-    }
+    let before = target.raise(KILLED);
     match current::caller() {
         Caller::Task(hub, fiber) if *fiber.header().task == *target => {
             let control = fiber.header();
@@ -22,6 +20,7 @@ pub(crate) fn kill(target: &TaskRef) {
                 park::raise_pending(hub, fiber);
             }
         }
+        _ if before & KILLED != 0 => {}
         Caller::Task(hub, _) | Caller::Hub(hub) if hub.owns(target) => hub.interrupt(target),
         // Without a home it has not started; it will find the flag when it does.
         _ => {
@@ -111,10 +110,7 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
 /// ```
 pub fn without_parking<T>(f: impl FnOnce() -> T) -> T {
     match current::caller() {
-        Caller::Task(_, fiber) => {
-            let _raised = Raised::new(&fiber.header().no_park);
-            f()
-        }
+        Caller::Task(_, fiber) => fiber.header().forbid_parks(f),
         Caller::Hub(_) | Caller::Thread => f(),
     }
 }
@@ -133,7 +129,7 @@ pub fn defer(f: impl FnOnce() + Send + 'static) {
 
 /// Runs `f` on the worker's own stack, for code that needs a deep one.
 ///
-/// The worker's stack is that of an OS thread (2 MiB, or `RUST_MIN_STACK`). `f` must not park.
+/// The worker's stack has 4 MiB. `f` must not park.
 /// On an ordinary thread it only calls `f`.
 ///
 /// # Panics
@@ -151,7 +147,21 @@ pub fn defer(f: impl FnOnce() + Send + 'static) {
 /// ```
 pub fn on_worker_stack<T>(f: impl FnOnce() -> T) -> T {
     match current::caller() {
-        Caller::Task(hub, fiber) => hub.on_worker_stack(fiber, f),
+        Caller::Task(hub, fiber) => {
+            let control = fiber.header();
+            if control.on_worker_stack.get() {
+                return f();
+            }
+            struct Back<'a>(&'a Cell<bool>);
+            impl Drop for Back<'_> {
+                fn drop(&mut self) {
+                    self.0.set(false);
+                }
+            }
+            control.on_worker_stack.set(true);
+            let _back = Back(&control.on_worker_stack);
+            control.forbid_parks(|| hub.on_worker_stack(fiber, f))
+        }
         Caller::Hub(_) | Caller::Thread => f(),
     }
 }
@@ -164,9 +174,12 @@ pub fn on_worker_stack<T>(f: impl FnOnce() -> T) -> T {
 pub fn on_switch(switch_out: impl FnMut() + 'static, switch_in: impl FnMut() + 'static) {
     if let Caller::Task(_, fiber) = current::caller() {
         let control = fiber.header();
-        let hooks = Hooks { switch_in: Box::new(switch_in), switch_out: Box::new(switch_out) };
+        let hooks = Hooks {
+            switch_in: Box::new(switch_in),
+            switch_out: Box::new(switch_out),
+        };
         let before = control.hooks.borrow_mut().replace(Box::new(hooks));
-        control.hooked.set(true);
+        control.quirks.set(control.quirks.get() | HOOKED);
         drop(before);
     }
 }

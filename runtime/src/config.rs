@@ -36,7 +36,9 @@ impl Config {
     /// Resolves what the builder was told, then the environment, then the defaults.
     pub(crate) fn new(asked: &Asked) -> io::Result<Self> {
         let workers = match asked.workers.or(env("SWARD_WORKERS", parse_count)?) {
-            None => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
+            None => std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(MAX_WORKERS),
             Some(n @ 1..=MAX_WORKERS) => n,
             Some(n) => {
                 return Err(invalid(format!(
@@ -59,7 +61,10 @@ impl Config {
             on_deadlock,
             shutdown: asked.shutdown.unwrap_or(Duration::from_secs(5)),
             unwind_wait: asked.unwind_wait.unwrap_or(Duration::from_secs(1)),
-            sigquit: asked.sigquit.or(env("SWARD_SIGQUIT", parse_flag)?).unwrap_or(false),
+            sigquit: asked
+                .sigquit
+                .or(env("SWARD_SIGQUIT", parse_flag)?)
+                .unwrap_or(false),
         })
     }
 }
@@ -83,11 +88,15 @@ fn invalid(text: String) -> io::Error {
 }
 
 fn env<T>(name: &str, parse: fn(&str) -> Option<T>) -> io::Result<Option<T>> {
-    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    let Some(value) = std::env::var_os(name) else {
+        return Ok(None);
+    };
     let text = value.to_string_lossy();
     match parse(text.trim()) {
         Some(value) => Ok(Some(value)),
-        None => Err(invalid(format!("the environment has {name}={text:?}, which is not valid"))),
+        None => Err(invalid(format!(
+            "the environment has {name}={text:?}, which is not valid"
+        ))),
     }
 }
 
@@ -142,11 +151,17 @@ mod tests {
     #[test]
     fn worker_counts() {
         for n in [0, 10_000] {
-            let asked = Asked { workers: Some(n), ..Asked::default() };
+            let asked = Asked {
+                workers: Some(n),
+                ..Asked::default()
+            };
             let text = Config::new(&asked).unwrap_err().to_string();
             assert!(text.contains("1 to 1024"), "{text}");
         }
-        let asked = Asked { workers: Some(3), ..Asked::default() };
+        let asked = Asked {
+            workers: Some(3),
+            ..Asked::default()
+        };
         assert_eq!(Config::new(&asked).unwrap().workers, 3);
     }
 }

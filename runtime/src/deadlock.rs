@@ -1,8 +1,8 @@
 //! The report for when nothing can ever wake again (gevent's `LoopExit`, Go's "all goroutines
 //! are asleep").
 //!
-//! Condition: every worker sleeps without a timer, no mail and no unstarted task waits, at least
-//! one task is parked, and at least one ordinary thread waits for the runtime (in `run`, a
+//! Condition: every worker sleeps without a timer, no mail waits and no unstarted task (but for
+//! a stack), at least one task is parked, and at least one ordinary thread waits for the runtime (in `run`, a
 //! `join`, a channel...). Without such a thread the process is doing something of its own, and
 //! tasks that wait for it are no mistake. It is a report: threads outside may hold what the
 //! tasks wait for, and the runtime cannot see that.
@@ -12,34 +12,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::config::OnDeadlock;
 use crate::dump;
-use crate::hub::shared::RuntimeShared;
+use crate::hub::shared::{Doze, RuntimeShared};
+use crate::hub::waiter::ThreadParker;
 use crate::report;
 
 const WATCH: Duration = Duration::from_secs(1);
 
-/// Ordinary threads that are blocked in a wait of this crate right now.
-static WAITING_THREADS: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts the calling thread as waiting for as long as `f` runs.
-pub(crate) fn as_waiting_thread<R>(f: impl FnOnce() -> R) -> R {
-    struct Gone;
-    impl Drop for Gone {
-        fn drop(&mut self) {
-            WAITING_THREADS.fetch_sub(1, Relaxed);
-        }
-    }
-    WAITING_THREADS.fetch_add(1, Relaxed);
-    let _gone = Gone;
-    f()
-}
-
 /// Sleeps by `doze` as long as it takes; the last worker to come here keeps watch.
-pub(crate) fn watch(rt: &Arc<RuntimeShared>, doze: impl Fn(Option<Duration>) -> bool) {
+pub(crate) fn watch(rt: &Arc<RuntimeShared>, doze: Doze<'_>) {
     let quiet = rt.quiet.fetch_add(1, AcqRel) + 1;
     let on_watch = quiet == rt.workers.len() && rt.config.on_deadlock != OnDeadlock::Ignore;
     if !on_watch || doze(Some(WATCH)) {
@@ -57,12 +41,17 @@ pub(crate) fn watch(rt: &Arc<RuntimeShared>, doze: impl Fn(Option<Duration>) -> 
 
 fn is_dead(rt: &RuntimeShared) -> bool {
     // What ran since the last report; the same number means the same silence.
-    let life = rt.workers.iter().map(|w| w.published.switches.load(Relaxed)).sum();
+    let life = rt
+        .workers
+        .iter()
+        .map(|w| w.published.switches.load(Relaxed))
+        .sum();
     rt.quiet.load(Relaxed) == rt.workers.len()
         && rt.live() > 0
-        && rt.unstarted() == 0
+        // What waits for a stack does not start by itself.
+        && (rt.unstarted() == 0 || rt.budget.starved())
         && rt.workers.iter().all(|w| w.inbox.is_empty())
-        && WAITING_THREADS.load(Relaxed) > 0
+        && ThreadParker::blocked() > 0
         && rt.reported_at.swap(life, Relaxed) != life
 }
 
@@ -82,7 +71,11 @@ fn report(rt: &Arc<RuntimeShared>) {
         }
         report::text(&text);
     };
-    if std::thread::Builder::new().name("sward-report".into()).spawn(print).is_err() {
+    if std::thread::Builder::new()
+        .name("sward-report".into())
+        .spawn(print)
+        .is_err()
+    {
         report::line("sward: deadlock? every task is parked (no thread to say which)");
     }
 }

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::ask;
 use crate::clock::{self, Nanos};
-use crate::hub::current::{self, Caller};
-use crate::hub::listing::{ListRequest, Listing, TaskInfo, TaskState};
+use crate::hub::Hub;
+use crate::hub::question::{TaskInfo, TaskState};
 use crate::hub::shared::RuntimeShared;
-use crate::hub::waiter::Waiter;
 use crate::hub::worker::Mail;
-use crate::park;
 use crate::runtime;
 use crate::stats::Stats;
-use crate::wait_reason::{WaitKind, WaitReason};
+use crate::wait_reason::WaitReason;
 
 /// How long a worker has to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -23,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Dump {
     taken: Nanos,
-    listings: Vec<Listing>,
+    listings: Vec<(usize, Vec<TaskInfo>)>,
     /// A line for each worker that did not answer.
     stalled: Vec<String>,
     injected: usize,
@@ -70,27 +69,18 @@ pub struct DumpedTask {
 pub fn dump() -> Dump {
     match runtime::current_or_started() {
         Some(rt) => of(&rt),
-        None => Dump { taken: clock::now_nanos(), listings: vec![], stalled: vec![], injected: 0 },
+        None => Dump {
+            taken: clock::now_nanos(),
+            listings: vec![],
+            stalled: vec![],
+            injected: 0,
+        },
     }
 }
 
 pub(crate) fn of(rt: &Arc<RuntimeShared>) -> Dump {
-    let mut listings = Vec::new();
-    let caller = current::caller();
-    let own = match &caller {
-        Caller::Task(hub, _) | Caller::Hub(hub) if Arc::ptr_eq(&hub.rt, rt) => Some(*hub),
-        _ => None,
-    };
-    if let Some(hub) = own {
-        listings.push(Listing { worker: hub.index, tasks: hub.list() });
-    }
-    let others = rt.workers.iter().filter(|w| own.is_none_or(|h| !std::ptr::eq(h.shared, **w)));
-    let others: Vec<_> = others.collect();
-    if !others.is_empty() && !rt.epoch.is_stale() {
-        listings.extend(ask(&others));
-    }
-    listings.sort_by_key(|l| l.worker);
-    let answered = |w: usize| listings.iter().any(|l| l.worker == w);
+    let listings = ask::all(rt, PATIENCE, Mail::List, Hub::list);
+    let answered = |w: usize| listings.iter().any(|l| l.0 == w);
     let stalled = (0..rt.workers.len()).filter(|&w| !answered(w));
     Dump {
         taken: clock::now_nanos(),
@@ -112,37 +102,13 @@ pub(crate) fn headed(rt: &Arc<RuntimeShared>) -> String {
     )
 }
 
-/// Asks workers other than the caller's and waits for the answers.
-fn ask(workers: &[&&'static crate::hub::worker::WorkerShared]) -> Vec<Listing> {
-    let parks = !std::thread::panicking() && !park::forbidden();
-    let deadline = clock::deadline(PATIENCE);
-    let send = |request: &Arc<ListRequest>| {
-        for worker in workers {
-            worker.send(Mail::List(request.clone()));
-        }
-    };
-    if parks && let Caller::Task(hub, fiber) = current::caller() {
-        let (waiter, _) = park::task_waiter(fiber);
-        let request = Arc::new(ListRequest::new(workers.len(), waiter));
-        send(&request);
-        let reason = WaitReason::new(WaitKind::Other("dump"), 0);
-        hub.park(fiber, reason, deadline.map(clock::nanos));
-        return request.collect();
-    }
-    let parker = park::fresh_parker();
-    let request = Arc::new(ListRequest::new(workers.len(), Waiter::Thread(parker.clone())));
-    send(&request);
-    parker.wait(deadline);
-    request.collect()
-}
-
 impl Dump {
     /// Returns every task that a worker told of, in the order of ids.
     pub fn tasks(&self) -> Vec<DumpedTask> {
         let mut tasks: Vec<_> = self
             .listings
             .iter()
-            .flat_map(|l| l.tasks.iter().map(|t| self.task(l.worker, t)))
+            .flat_map(|(worker, tasks)| tasks.iter().map(|t| self.task(*worker, t)))
             .collect();
         tasks.sort_by_key(|t| t.id);
         tasks
@@ -188,7 +154,11 @@ impl fmt::Display for Dump {
             f.write_str(line)?;
         }
         if !tasks.is_empty() {
-            writeln!(f, "{:>8}  {:<3} {:<9} {:>9}  waits for, name, spawned at", "id", "wkr", "state", "age")?;
+            writeln!(
+                f,
+                "{:>8}  {:<3} {:<9} {:>9}  waits for, name, spawned at",
+                "id", "wkr", "state", "age"
+            )?;
         }
         for t in tasks.iter().take(PRINTED) {
             let age = t.age.map_or_else(|| "-".into(), human);
@@ -205,7 +175,12 @@ impl fmt::Display for Dump {
             if let Some(name) = &t.name {
                 write!(f, "'{name}', ")?;
             }
-            writeln!(f, "{}{}", t.spawned_at, if t.killed { ", killed" } else { "" })?;
+            writeln!(
+                f,
+                "{}{}",
+                t.spawned_at,
+                if t.killed { ", killed" } else { "" }
+            )?;
         }
         if tasks.len() > PRINTED {
             writeln!(f, "... and {} more", tasks.len() - PRINTED)?;
@@ -244,7 +219,9 @@ pub(crate) fn stalled_line(rt: &RuntimeShared, worker: usize) -> String {
     let live = p.live.load(Relaxed);
     let site = crate::hub::worker::site(p);
     match (running, site) {
-        (0, _) | (_, None) => format!("worker {worker} has not answered for {quiet}; it has {live} tasks\n"),
+        (0, _) | (_, None) => {
+            format!("worker {worker} has not answered for {quiet}; it has {live} tasks\n")
+        }
         (id, Some(site)) => format!(
             "worker {worker} stalled for {quiet} by task {id} spawned at {site}; \
              its other tasks ({} live) are not listed\n",

@@ -52,9 +52,10 @@ pub(crate) fn payload_text(payload: &(dyn Any + Send)) -> &str {
 impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panicked(payload) => {
-                f.debug_tuple("Panicked").field(&payload_text(payload.as_ref())).finish()
-            }
+            Self::Panicked(payload) => f
+                .debug_tuple("Panicked")
+                .field(&payload_text(payload.as_ref()))
+                .finish(),
             Self::Killed => f.write_str("Killed"),
         }
     }

@@ -20,8 +20,25 @@ pub(crate) struct Epoch(u64);
 static PAGE: OnceLock<usize> = OnceLock::new();
 static FAST: AtomicUsize = AtomicUsize::new(0);
 static NEXT: AtomicU64 = AtomicU64::new(1);
+static NEXT_TASK: AtomicU64 = AtomicU64::new(1);
+/// The first task id that this process gave out itself.
+static FIRST_TASK: AtomicU64 = AtomicU64::new(1);
 
-fn page() -> &'static AtomicU64 {
+/// Hands out `n` task ids, unique in this process; returns the first.
+pub(crate) fn task_ids(n: u64) -> u64 {
+    NEXT_TASK.fetch_add(n, Relaxed)
+}
+
+/// Whether the task with that id stayed in the parent, if it has not ended.
+#[inline]
+pub(crate) fn is_lost(id: u64) -> bool {
+    // A child's first look comes before its first id: making a runtime is one.
+    Epoch::current();
+    id < FIRST_TASK.load(Relaxed)
+}
+
+/// The page that holds the calling process's generation, 0 in a child that has not looked yet.
+pub(crate) fn page() -> &'static AtomicU64 {
     let mut address = FAST.load(Relaxed);
     if address == 0 {
         address = *PAGE.get_or_init(map);
@@ -59,16 +76,29 @@ impl Epoch {
     pub(crate) fn current() -> Self {
         let page = page();
         let seen = page.load(Relaxed);
-        if seen != 0 { Self(seen) } else { Self::begin(page) }
+        if seen != 0 {
+            Self(seen)
+        } else {
+            Self::begin(page)
+        }
     }
 
     #[cold]
     fn begin(page: &AtomicU64) -> Self {
         let fresh = NEXT.fetch_add(1, Relaxed);
+        if fresh > 1 {
+            FIRST_TASK.store(NEXT_TASK.load(Relaxed), Relaxed);
+        }
         match page.compare_exchange(0, fresh, AcqRel, Relaxed) {
             Ok(_) => Self(fresh),
             Err(seen) => Self(seen),
         }
+    }
+
+    /// Whether this is the generation on `page`: the same as `!is_stale`, for who has the page.
+    #[inline]
+    pub(crate) fn is_on(self, page: &AtomicU64) -> bool {
+        page.load(Relaxed) == self.0
     }
 
     /// Whether the calling process is another one than that of this generation.

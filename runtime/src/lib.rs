@@ -24,6 +24,7 @@ compile_error!("sward needs panic = \"unwind\": a kill and a time-out unwind the
 #[cfg(not(target_os = "linux"))]
 compile_error!("sward runs on Linux only");
 
+mod ask;
 mod cancel;
 mod clock;
 mod config;
@@ -61,11 +62,12 @@ pub use cancel::{defer, on_switch, on_worker_stack, shield, without_parking};
 pub use config::OnDeadlock;
 pub use dump::{Dump, DumpedTask, dump};
 pub use error::{JoinError, TimedOut};
+pub use fiber::stack::StackCensus;
 pub use hub::extras::Exit;
-pub use hub::listing::TaskState;
+pub use hub::question::TaskState;
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
-pub use stats::{Stats, stats};
+pub use stats::{Stats, stack_census, stats};
 pub use sward_macros::{main, test};
 pub use task::{
     Builder, JoinHandle, LocalJoinHandle, Task, current, join_all, join_all_timeout, spawn,

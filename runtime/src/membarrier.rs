@@ -184,6 +184,7 @@ mod sys {
 }
 
 #[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::Relaxed;
@@ -194,7 +195,7 @@ mod tests {
     /// other's store would be the failure. Registration happens while both run.
     #[test]
     fn one_side_sees_the_other() {
-        const ROUNDS: usize = 20_000;
+        const ROUNDS: usize = 4_000;
         let x: Vec<_> = (0..ROUNDS).map(|_| AtomicUsize::new(0)).collect();
         let y: Vec<_> = (0..ROUNDS).map(|_| AtomicUsize::new(0)).collect();
         let turn = AtomicUsize::new(0);

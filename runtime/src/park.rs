@@ -20,11 +20,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::{self, Nanos};
-use crate::deadlock;
 use crate::fork;
 use crate::hub::Hub;
 use crate::hub::cell::TaskRef;
-use crate::hub::control::{Control, Fiber, Wake};
+use crate::hub::control::{Control, Fiber, NO_PARK, Wake};
 use crate::hub::current::{self, Caller};
 use crate::hub::waiter::{ThreadParker, Waiter};
 use crate::report;
@@ -51,10 +50,10 @@ pub(crate) enum Place {
 pub(crate) fn place() -> Place {
     match current::caller() {
         Caller::Task(hub, fiber) => {
-            if fiber.header().no_park.get() > 0 || hub.is_on_worker_stack() {
-                against_the_rules(hub);
+            if fiber.header().quirks.get() & NO_PARK != 0 {
+                against_the_rules(fiber.header());
             }
-            if hub.rt.epoch.is_stale() {
+            if hub.is_stale() {
                 panic!("{}", fork::TEXT);
             }
             if std::thread::panicking() {
@@ -70,8 +69,8 @@ pub(crate) fn place() -> Place {
 }
 
 #[cold]
-fn against_the_rules(hub: &Hub) -> ! {
-    if hub.is_on_worker_stack() {
+fn against_the_rules(control: &Control) -> ! {
+    if control.on_worker_stack.get() {
         panic!("sward: a wait inside on_worker_stack: its frames lie on the worker's own stack");
     }
     panic!("sward: a wait inside without_parking, which promised that there would be none");
@@ -93,7 +92,7 @@ pub(crate) fn checkpoint() {
 #[cold]
 fn checkpoint_slow(hub: &'static Hub, fiber: Fiber) {
     let control = fiber.header();
-    if std::thread::panicking() || control.no_park.get() > 0 || hub.is_on_worker_stack() {
+    if std::thread::panicking() || control.quirks.get() & NO_PARK != 0 || hub.is_stale() {
         hub.budget.set(1);
         return;
     }
@@ -115,21 +114,28 @@ pub(crate) fn raise_pending(hub: &'static Hub, fiber: Fiber) {
 #[cold]
 fn raise(hub: &'static Hub, fiber: Fiber, signal: Signal) -> ! {
     let control = fiber.header();
-    if signal == Signal::Killed {
-        let raised = control.raised.get();
-        control.raised.set(raised.saturating_add(1));
-        if raised > 0 {
-            // Swallowed before: others run first, so that a loop that swallows for ever cannot
-            // freeze its worker.
-            hub.yield_now(fiber);
+    let swallowed = match signal {
+        Signal::Killed => {
+            let raised = control.raised.get();
+            control.raised.set(raised.saturating_add(1));
+            if raised == 2 {
+                report::line(&format!(
+                    "sward: {} swallows kills (a catch_unwind that does not go on with the \
+                     unwinding); it is killed again at each park",
+                    describe(&control.task)
+                ));
+            }
+            raised > 0
         }
-        if raised == 2 {
-            report::line(&format!(
-                "sward: {} swallows kills (a catch_unwind that does not go on with the unwinding); \
-                 it is killed again at each park",
-                describe(&control.task)
-            ));
+        Signal::TimedOut(id) => {
+            let mut frames = control.frames.borrow_mut();
+            let frame = frames.iter_mut().find(|frame| frame.id == id);
+            frame.is_some_and(|frame| std::mem::replace(&mut frame.raised, true))
         }
+    };
+    // Others run first, so that a loop that swallows for ever cannot freeze its worker.
+    if swallowed && control.quirks.get() & NO_PARK == 0 && !hub.is_stale() {
+        hub.yield_now(fiber);
     }
     signal.raise()
 }
@@ -172,14 +178,12 @@ pub(crate) fn park_task(
 /// raises a `timeout` frame of the thread that fires first.
 pub(crate) fn block_thread(parker: &ThreadParker, deadline: Option<Instant>) -> bool {
     let until = ThreadFrames::earliest(deadline);
-    deadlock::as_waiting_thread(|| parker.wait(until))
+    parker.wait(until)
 }
 
 /// Raises the time-out frame of an ordinary thread whose time has passed, if there is one.
 pub(crate) fn raise_thread_frame() {
-    if let Some((id, at)) = ThreadFrames::first()
-        && at <= clock::now()
-    {
+    if let Some(id) = ThreadFrames::fired() {
         Signal::TimedOut(id).raise();
     }
 }
@@ -187,12 +191,7 @@ pub(crate) fn raise_thread_frame() {
 /// Blocks the worker's thread for a task that unwinds and must have what it waits for. What it
 /// waits for may need this very worker; so it is reported at once, and after `unwind_wait` the
 /// process is aborted with the reason.
-pub(crate) fn block_unwinding(
-    hub: &Hub,
-    fiber: Fiber,
-    parker: &ThreadParker,
-    reason: WaitReason,
-) {
+pub(crate) fn block_unwinding(hub: &Hub, fiber: Fiber, parker: &ThreadParker, reason: WaitReason) {
     report::line(&format!(
         "sward: {} waits for {reason} while it unwinds: worker {} is blocked meanwhile \
          (move waiting out of Drop with sward::defer)",
@@ -200,11 +199,19 @@ pub(crate) fn block_unwinding(
         hub.index
     ));
     if reason.holder().is_some_and(|id| hub.has_task(id)) {
-        abort_unwinding(fiber, reason, "and that task is on the same, blocked worker");
+        abort_unwinding(
+            fiber,
+            reason,
+            "and that task is on the same, blocked worker",
+        );
     }
     let limit = hub.rt.config.unwind_wait;
     if !parker.wait(clock::deadline(limit)) {
-        abort_unwinding(fiber, reason, &format!("and did not get it within {limit:?}"));
+        abort_unwinding(
+            fiber,
+            reason,
+            &format!("and did not get it within {limit:?}"),
+        );
     }
 }
 
@@ -221,7 +228,7 @@ pub(crate) fn abort_unwinding(fiber: Fiber, reason: WaitReason, why: &str) -> ! 
 /// Whether the calling task is where a wait would panic.
 pub(crate) fn forbidden() -> bool {
     match current::caller() {
-        Caller::Task(hub, fiber) => fiber.header().no_park.get() > 0 || hub.is_on_worker_stack(),
+        Caller::Task(_, fiber) => fiber.header().quirks.get() & NO_PARK != 0,
         Caller::Hub(_) => true,
         Caller::Thread => false,
     }
@@ -264,10 +271,16 @@ fn park_until(limit: Option<Option<Instant>>) -> bool {
     match place() {
         Place::Task(hub, fiber) => {
             let control = fiber.header();
-            raise_pending(hub, fiber);
+            // With its look at the budget: a task that always has a permit yields now and then.
+            checkpoint();
             if !control.permit.take() {
                 control.begin_park();
-                park_task(hub, fiber, WaitReason::new(WaitKind::Park, 0), deadline.map(clock::nanos));
+                park_task(
+                    hub,
+                    fiber,
+                    WaitReason::new(WaitKind::Park, 0),
+                    deadline.map(clock::nanos),
+                );
                 return control.permit.take();
             }
             true
@@ -275,13 +288,15 @@ fn park_until(limit: Option<Option<Instant>>) -> bool {
         Place::Thread => {
             let parker = current::thread_parker();
             let until = ThreadFrames::earliest(deadline);
-            let got = deadlock::as_waiting_thread(|| parker.park(until));
+            let got = parker.park(until);
             if !got {
                 raise_thread_frame();
             }
             got
         }
-        Place::Unwinding(..) => panic!("sward: park() in a task that unwinds: nothing may park then"),
+        Place::Unwinding(..) => {
+            panic!("sward: park() in a task that unwinds: nothing may park then")
+        }
     }
 }
 
@@ -299,7 +314,9 @@ pub(crate) fn sleep_until(deadline: Option<Instant>) {
         Place::Thread => {
             let parker = current::thread_parker();
             parker.reset();
-            while !block_thread(&parker, deadline) {
+            loop {
+                // Woken means nothing here: a late wake for an earlier wait of this thread.
+                block_thread(&parker, deadline);
                 raise_thread_frame();
                 if deadline.is_some_and(|d| clock::now() >= d) {
                     break;
@@ -336,11 +353,10 @@ pub(crate) fn sleep_until(deadline: Option<Instant>) {
 pub fn yield_now() {
     match current::caller() {
         Caller::Task(hub, fiber) => {
-            let control = fiber.header();
-            if control.no_park.get() > 0 || std::thread::panicking() || hub.is_on_worker_stack() {
+            if fiber.header().quirks.get() & NO_PARK != 0 || std::thread::panicking() {
                 return;
             }
-            if hub.rt.epoch.is_stale() {
+            if hub.is_stale() {
                 panic!("{}", fork::TEXT);
             }
             hub.yield_now(fiber);
@@ -371,16 +387,21 @@ pub(crate) struct ThreadFrames;
 impl ThreadFrames {
     /// `deadline`, or that of a frame if it is earlier.
     fn earliest(deadline: Option<Instant>) -> Option<Instant> {
-        [deadline, Self::first().map(|f| f.1)].into_iter().flatten().min()
+        Self::look(|open| open.iter().map(|f| f.1).chain(deadline).min())
     }
 
-    /// The frame that fires first, of those that no shield masks; none while unwinding.
-    fn first() -> Option<(u64, Instant)> {
-        if std::thread::panicking() {
-            return None;
-        }
-        let masked = MASKED.get();
-        FRAMES.with_borrow(|f| f.get(masked..)?.iter().copied().min_by_key(|f| f.1))
+    /// The outermost frame whose time has passed.
+    fn fired() -> Option<u64> {
+        let now = clock::now();
+        Self::look(|open| open.iter().find(|f| f.1 <= now).map(|f| f.0))
+    }
+
+    /// Looks at the frames that no shield masks; there are none while the thread unwinds.
+    fn look<R>(f: impl FnOnce(&[(u64, Instant)]) -> R) -> R {
+        FRAMES.with_borrow(|frames| {
+            let open = frames.get(MASKED.get()..).unwrap_or_default();
+            f(if std::thread::panicking() { &[] } else { open })
+        })
     }
 
     pub(crate) fn push(id: u64, at: Instant) {
@@ -401,9 +422,15 @@ impl ThreadFrames {
     }
 }
 
-/// The parker of the calling thread, ready for a new wait.
+/// A parker of the calling thread for a new wait.
 pub(crate) fn fresh_parker() -> Arc<ThreadParker> {
     let parker = current::thread_parker();
+    // Beside the thread and us, only `Task`s and late wakers have references: one that took this
+    // thread out of a queue just before its time-out, and would end the new wait.
+    if Arc::strong_count(&parker) > 2 {
+        return ThreadParker::new();
+    }
+    std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
     parker.reset();
     parker
 }

@@ -86,6 +86,7 @@ mod witness {
 
     impl Access {
         #[inline(always)]
+        #[expect(clippy::needless_pass_by_ref_mut, reason = "loom's one ends something")]
         pub(crate) fn end(&mut self) {}
     }
 }

@@ -16,14 +16,16 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::config::{Asked, Config, OnDeadlock};
+use crate::deadlock;
 use crate::dump::{self, Dump};
 use crate::fiber::budget::Budget;
+use crate::fiber::memory;
 use crate::fiber::overflow::{self, AltStack};
-use crate::fiber::stack;
 use crate::hub::cell::TaskRef;
 use crate::hub::current;
-use crate::hub::listing::TaskInfo;
-use crate::hub::shared::RuntimeShared;
+use crate::hub::question::TaskInfo;
+use crate::hub::shared::{RuntimeShared, Upcalls};
+use crate::hub::waiter::ThreadParker;
 use crate::hub::worker::{Mail, WorkerShared};
 use crate::hub::{self, Hub};
 use crate::membarrier;
@@ -147,19 +149,32 @@ impl RuntimeBuilder {
         let made: io::Result<Vec<_>> = (0..config.workers).map(|_| hub::build_poll()).collect();
         let (polls, bells): (Vec<_>, Vec<_>) = made?.into_iter().unzip();
         let workers = bells.into_iter().map(WorkerShared::acquire).collect();
-        let budget = Budget::detect(config.max_stacks, config.spec, stack::guard_is_vma());
-        let shared = Arc::new(RuntimeShared::new(config, workers, budget));
+        let budget = Budget::detect(config.max_stacks, config.spec, memory::guard_is_vma());
+        let upcalls = Upcalls {
+            watch: deadlock::watch,
+            tell: task::tell,
+        };
+        let shared = Arc::new(RuntimeShared::new(config, workers, budget, upcalls));
         registry::add(&shared);
         let (tell, ends) = channel();
-        let runtime = Runtime { shared: shared.clone(), tell: tell.clone(), ends: ShortLock::new(Some(ends)) };
+        let runtime = Runtime {
+            shared: shared.clone(),
+            tell: tell.clone(),
+            ends: ShortLock::new(Some(ends)),
+        };
         for (index, poll) in polls.into_iter().enumerate() {
             let (rt, tell) = (shared.clone(), tell.clone());
             let name = format!("{}-{index}", shared.config.name);
-            let thread = std::thread::Builder::new().name(name);
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .stack_size(WORKER_STACK);
             if let Err(e) = thread.spawn(move || worker(index, rt, poll, &tell)) {
                 for worker in index..shared.workers.len() {
                     shared.workers[worker].release();
-                    let _ = runtime.tell.send(WorkerEnd { worker, leaked: Vec::new() });
+                    let _ = runtime.tell.send(WorkerEnd {
+                        worker,
+                        leaked: Vec::new(),
+                    });
                 }
                 return Err(e);
             }
@@ -170,6 +185,9 @@ impl RuntimeBuilder {
         Ok(runtime)
     }
 }
+
+/// Stack of a worker's own thread, for `on_worker_stack`: address space until it is touched.
+const WORKER_STACK: usize = 4 << 20;
 
 /// A worker's thread from start to end.
 fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<WorkerEnd>) {
@@ -193,10 +211,14 @@ fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<W
         shared.release();
     }
     // Who waits may have given up.
-    let _ = tell.send(WorkerEnd { worker: index, leaked });
+    let _ = tell.send(WorkerEnd {
+        worker: index,
+        leaked,
+    });
     drop(alt_stack);
-    while stays {
-        std::thread::park();
+    if stays {
+        // Its frames may have lent out this thread's locals, and hold its stack pool.
+        ThreadParker::new().park(None);
     }
 }
 
@@ -235,7 +257,8 @@ impl Runtime {
         T: Send,
     {
         assert!(
-            current::hub().is_none(),
+            // In a forked child the worker is gone, and with it the reason to keep it free.
+            current::hub().is_none_or(Hub::is_stale),
             "sward: run was called inside a task: it would block the worker; call the closure"
         );
         if self.shared.epoch.is_stale() {
@@ -320,7 +343,9 @@ impl Runtime {
         if current::hub().is_some_and(|hub| Arc::ptr_eq(&hub.rt, rt)) {
             return 0;
         }
-        let Some(ends) = self.ends.lock().take() else { return 0 };
+        let Some(ends) = self.ends.lock().take() else {
+            return 0;
+        };
         let mut leaked = Vec::new();
         let mut stalled: Vec<usize> = (0..rt.workers.len()).collect();
         // The workers need a moment of their own after the deadline to say what is left.
@@ -328,20 +353,27 @@ impl Runtime {
         let until = clock::now().checked_add(patience);
         while !stalled.is_empty() {
             let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(clock::now()));
-            let Ok(end) = ends.recv_timeout(left) else { break };
+            let Ok(end) = ends.recv_timeout(left) else {
+                break;
+            };
             stalled.retain(|&w| w != end.worker);
             leaked.extend(end.leaked);
         }
         let lost = leaked.len() + stalled.len();
         if lost > 0 {
-            let mut text = format!("sward: runtime '{}' ended, but not all of it:\n", rt.config.name);
+            let mut text = format!(
+                "sward: runtime '{}' ended, but not all of it:\n",
+                rt.config.name
+            );
             for w in stalled {
                 text.push_str(&dump::stalled_line(rt, w));
             }
             for task in &leaked {
                 text.push_str(&dump::task_line(task));
             }
-            text.push_str("these are leaked: a task that never parks, or swallows kills, cannot end\n");
+            text.push_str(
+                "these are leaked: a task that never parks, or swallows kills, cannot end\n",
+            );
             report::text(&text);
         }
         lost
@@ -384,7 +416,11 @@ static DEFAULT: OnceLock<Result<Runtime, (io::ErrorKind, String)>> = OnceLock::n
 
 /// The default runtime; it is started at the first use and never ends by itself.
 pub(crate) fn default() -> io::Result<&'static RuntimeShared> {
-    let start = || Runtime::builder().build().map_err(|e| (e.kind(), e.to_string()));
+    let start = || {
+        Runtime::builder()
+            .build()
+            .map_err(|e| (e.kind(), e.to_string()))
+    };
     match DEFAULT.get_or_init(start) {
         Ok(runtime) => Ok(&runtime.shared),
         Err((kind, text)) => Err(io::Error::new(*kind, text.clone())),
@@ -403,7 +439,11 @@ pub(crate) fn current_or_started() -> Option<Arc<RuntimeShared>> {
     if let Some(hub) = current::hub() {
         return Some(hub.rt.clone());
     }
-    DEFAULT.get()?.as_ref().ok().map(|runtime| runtime.shared.clone())
+    DEFAULT
+        .get()?
+        .as_ref()
+        .ok()
+        .map(|runtime| runtime.shared.clone())
 }
 
 /// Returns the number of workers of the calling task's runtime, or of the default runtime.

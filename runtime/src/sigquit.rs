@@ -22,12 +22,14 @@ pub(crate) fn enable() -> io::Result<()> {
     // Lives as long as the process: the handler may write at any time.
     PIPE.store(writer.into_raw_fd(), Relaxed);
     install()?;
-    std::thread::Builder::new().name("sward-sigquit".into()).spawn(move || {
-        let mut byte = [0];
-        while reader.read_exact(&mut byte).is_ok() {
-            print();
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("sward-sigquit".into())
+        .spawn(move || {
+            let mut byte = [0];
+            while reader.read_exact(&mut byte).is_ok() {
+                print();
+            }
+        })?;
     Ok(())
 }
 

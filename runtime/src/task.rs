@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::cancel;
 use crate::clock;
-use crate::deadlock;
 use crate::error::JoinError;
 use crate::fiber::stack::{DEFAULT_GUARD, StackSpec};
 use crate::fork;
@@ -250,10 +249,14 @@ impl Builder {
     {
         let site = Location::caller();
         let Caller::Task(hub, _) = current::caller() else {
-            return Err(invalid("it must be called in a task: there is no worker to stay on"));
+            return Err(invalid(
+                "it must be called in a task: there is no worker to stay on",
+            ));
         };
         if self.worker.is_some_and(|n| n != hub.index) {
-            return Err(invalid("on_worker names another worker than the calling task's"));
+            return Err(invalid(
+                "on_worker names another worker than the calling task's",
+            ));
         }
         self.check(&hub.rt)?;
         // SAFETY: F and T are 'static. LOCAL: the task goes into this worker's own queue below,
@@ -261,7 +264,10 @@ impl Builder {
         let (task, key) = unsafe { TaskRef::new(f, hub.next_id(), site, LOCAL | PINNED) };
         self.equip(&hub.rt, &task)?;
         hub.enqueue_pinned(task);
-        Ok(LocalJoinHandle { handle: JoinHandle { key }, not_send: PhantomData })
+        Ok(LocalJoinHandle {
+            handle: JoinHandle { key },
+            not_send: PhantomData,
+        })
     }
 
     fn check(&self, rt: &RuntimeShared) -> io::Result<()> {
@@ -287,7 +293,7 @@ impl Builder {
             task.extras_or_new().set_name(name);
         }
         if self.stack_size.is_some() || self.guard_size.is_some() {
-            let size = self.stack_size.unwrap_or(rt.config.spec.size());
+            let size = self.stack_size.unwrap_or_else(|| rt.config.spec.size());
             let guard = self.guard_size.unwrap_or(DEFAULT_GUARD);
             task.extras_or_new().set_spec(StackSpec::new(size, guard)?);
         }
@@ -300,7 +306,6 @@ fn invalid(text: &str) -> io::Error {
 }
 
 /// The right to wait for a task and to have its result. Dropping it lets the task go on alone.
-#[must_use = "dropping the handle detaches the task; call join to wait for it"]
 pub struct JoinHandle<T> {
     key: Key<T>,
 }
@@ -336,7 +341,11 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// The handle itself, if the task has not ended by then.
     pub fn join_timeout(mut self, limit: Duration) -> Result<Result<T, JoinError>, Self> {
-        if self.wait(Some(clock::deadline(limit))) { Ok(self.key.take()) } else { Err(self) }
+        if self.wait(Some(clock::deadline(limit))) {
+            Ok(self.key.take())
+        } else {
+            Err(self)
+        }
     }
 
     /// As [`join_timeout`](Self::join_timeout), until `deadline`.
@@ -344,7 +353,11 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// The handle itself, if the task has not ended by then.
     pub fn join_deadline(mut self, deadline: Instant) -> Result<Result<T, JoinError>, Self> {
-        if self.wait(Some(Some(deadline))) { Ok(self.key.take()) } else { Err(self) }
+        if self.wait(Some(Some(deadline))) {
+            Ok(self.key.take())
+        } else {
+            Err(self)
+        }
     }
 
     /// Waits for the end. `Some(None)` is a limit beyond what the clock can tell.
@@ -352,6 +365,9 @@ impl<T> JoinHandle<T> {
         let deadline = limit.flatten();
         let reason = WaitReason::new(WaitKind::Join, self.key.task().id());
         loop {
+            if fork::is_lost(self.key.task().id()) && !self.key.task().is_done() {
+                panic!("{}", fork::TEXT);
+            }
             match park::place() {
                 Place::Task(hub, fiber) => {
                     park::raise_pending(hub, fiber);
@@ -381,7 +397,9 @@ impl<T> JoinHandle<T> {
                     if !self.key.set_joiner(Waiter::Thread(parker.clone())) {
                         return true;
                     }
-                    if park::block_thread(&parker, deadline) || !self.key.clear_joiner() {
+                    // A wake may be a late one, for an earlier wait of this thread.
+                    park::block_thread(&parker, deadline);
+                    if !self.key.clear_joiner() {
                         return true;
                     }
                     park::raise_thread_frame();
@@ -389,6 +407,7 @@ impl<T> JoinHandle<T> {
                         return false;
                     }
                 }
+                Place::Unwinding(..) if deadline.is_some() => return self.key.task().is_done(),
                 Place::Unwinding(hub, fiber) => {
                     let parker = ThreadParker::new();
                     if !self.key.set_joiner(Waiter::Thread(parker.clone())) {
@@ -432,7 +451,9 @@ impl<T> JoinHandle<T> {
 
     /// Returns the task, to name, unpark or kill it from elsewhere.
     pub fn task(&self) -> Task {
-        Task { who: Who::Task(self.key.task().clone()) }
+        Task {
+            who: Who::Task(self.key.task().clone()),
+        }
     }
 
     /// Returns the task's id.
@@ -445,7 +466,7 @@ impl<T> JoinHandle<T> {
 pub(crate) fn join_blocking<T>(mut key: Key<T>) -> Result<T, JoinError> {
     let parker = ThreadParker::new();
     while key.set_joiner(Waiter::Thread(parker.clone())) {
-        deadlock::as_waiting_thread(|| parker.wait(None));
+        parker.wait(None);
     }
     key.take()
 }
@@ -456,7 +477,6 @@ pub(crate) fn join_blocking<T>(mut key: Key<T>) -> Result<T, JoinError> {
 /// fn send<T: Send>(_: T) {}
 /// sward_runtime::run(|| send(sward_runtime::spawn_local(|| 1)));
 /// ```
-#[must_use = "dropping the handle detaches the task; call join to wait for it"]
 pub struct LocalJoinHandle<T> {
     handle: JoinHandle<T>,
     not_send: PhantomData<*const ()>,
@@ -482,9 +502,10 @@ impl<T> LocalJoinHandle<T> {
     /// # Errors
     /// The handle itself, if the task has not ended by then.
     pub fn join_timeout(self, limit: Duration) -> Result<Result<T, JoinError>, Self> {
-        self.handle
-            .join_timeout(limit)
-            .map_err(|handle| Self { handle, not_send: PhantomData })
+        self.handle.join_timeout(limit).map_err(|handle| Self {
+            handle,
+            not_send: PhantomData,
+        })
     }
 
     /// As [`JoinHandle::is_finished`].
@@ -549,16 +570,8 @@ pub fn current() -> Task {
     Task { who }
 }
 
-/// Returns the id of the calling task, `None` on an ordinary thread.
-pub(crate) fn current_id() -> Option<u64> {
-    match current::caller() {
-        Caller::Task(_, fiber) => Some(fiber.header().id),
-        Caller::Hub(_) | Caller::Thread => None,
-    }
-}
-
 impl Task {
-    /// Returns the id, unique in its runtime; 0 for a thread.
+    /// Returns the id, unique in this process; 0 for a thread.
     pub fn id(&self) -> u64 {
         match &self.who {
             Who::Task(task) => task.id(),
@@ -633,7 +646,13 @@ pub fn join_all_timeout<T>(
 ) -> Vec<Result<Result<T, JoinError>, JoinHandle<T>>> {
     let deadline = Some(clock::deadline(limit));
     let handles: Vec<_> = handles.into_iter().collect();
-    let each = |mut h: JoinHandle<T>| if h.wait(deadline) { Ok(h.key.take()) } else { Err(h) };
+    let each = |mut h: JoinHandle<T>| {
+        if h.wait(deadline) {
+            Ok(h.key.take())
+        } else {
+            Err(h)
+        }
+    };
     handles.into_iter().map(each).collect()
 }
 
@@ -665,7 +684,10 @@ pub fn try_join_all<T>(
         ended: usize,
     }
     let mut handles: Vec<_> = handles.into_iter().collect();
-    let failed = Arc::new(ShortLock::new(Failed { first: None, ended: 0 }));
+    let failed = Arc::new(ShortLock::new(Failed {
+        first: None,
+        ended: 0,
+    }));
     let changed = Arc::new(crate::sync::Event::new());
     let all = handles.len();
     for (i, handle) in handles.iter().enumerate() {
@@ -695,4 +717,3 @@ pub fn try_join_all<T>(
         None => handles.into_iter().map(JoinHandle::join).collect(),
     }
 }
-

@@ -16,14 +16,18 @@ pub fn test_body<T>(limit: Duration, name: &str, f: impl FnOnce() -> T) -> T {
     let name = name.to_owned();
     let watch = move || {
         if waits.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            report::text(&format!("sward: test {name} has not ended after {limit:?}; tasks:\n"));
+            report::text(&format!(
+                "sward: test {name} has not ended after {limit:?}; tasks:\n"
+            ));
             for rt in registry::all() {
                 report::text(&dump::headed(&rt));
             }
             std::process::abort();
         }
     };
-    let watchdog = std::thread::Builder::new().name("sward-watchdog".into()).spawn(watch);
+    let watchdog = std::thread::Builder::new()
+        .name("sward-watchdog".into())
+        .spawn(watch);
     let result = f();
     drop(done);
     if let Ok(watchdog) = watchdog {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::TimedOut;
+use crate::hub::Hub;
 use crate::hub::control::{FIRED, Fiber, Frame};
 use crate::hub::current::{self, Caller};
-use crate::hub::Hub;
 use crate::park::{self, ThreadFrames};
 use crate::unwinding::Signal;
 
@@ -67,7 +67,9 @@ pub fn sleep_until(deadline: Instant) {
 /// ```
 pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, TimedOut> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let Some(at) = clock::deadline(limit) else { return Ok(f()) };
+    let Some(at) = clock::deadline(limit) else {
+        return Ok(f());
+    };
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let frame = Entered::new(id, at);
     let result = catch_unwind(AssertUnwindSafe(f));
@@ -92,8 +94,14 @@ impl Entered {
         match current::caller() {
             Caller::Task(hub, fiber) => {
                 let deadline = clock::nanos(at);
-                let timer = Some(hub.arm_frame(fiber, deadline));
-                let frame = Frame { id, deadline, timer, fired: false };
+                let timer = hub.arm_frame(fiber, deadline);
+                let frame = Frame {
+                    id,
+                    deadline,
+                    timer,
+                    fired: false,
+                    raised: false,
+                };
                 fiber.header().frames.borrow_mut().push(frame);
                 Self::Task(hub, fiber)
             }
@@ -111,8 +119,8 @@ impl Drop for Entered {
             Self::Task(hub, fiber) => {
                 let control = fiber.header();
                 let mut frames = control.frames.borrow_mut();
-                if let Some(timer) = frames.pop().and_then(|frame| frame.timer) {
-                    hub.cancel_timer(timer);
+                if let Some(frame) = frames.pop() {
+                    hub.cancel_timer(frame.timer);
                 }
                 if !frames.iter().any(|f| f.fired) {
                     control.attention.set(control.attention.get() & !FIRED);

@@ -40,12 +40,16 @@ impl WaitReason {
     /// Names what is waited for; `object` tells one of its kind from another: a task's id or an
     /// address.
     pub const fn new(kind: WaitKind, object: u64) -> Self {
-        Self { kind, object, holder: 0 }
+        Self {
+            kind,
+            object,
+            holder: 0,
+        }
     }
 
-    /// Names a wait on the thing at `address`.
-    pub(crate) fn on<T>(kind: WaitKind, address: *const T) -> Self {
-        Self::new(kind, address as usize as u64)
+    /// Names a wait on `thing`, by its address.
+    pub(crate) fn on<T: ?Sized>(kind: WaitKind, thing: &T) -> Self {
+        Self::new(kind, std::ptr::from_ref(thing).addr() as u64)
     }
 
     /// Names the task that has what is waited for; 0 is nobody.

@@ -36,6 +36,8 @@ struct InUse(AtomicUsize);
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: AtomicUsize,
+    /// Address space of a stack of the spec that the limit was found for.
+    stride: usize,
     /// What sets the limit, and the remedy.
     why: String,
     /// The kernel refused a mapping before the limit was reached.
@@ -62,7 +64,10 @@ impl Budget {
             // Half: the heap and the threads' own stacks live there too.
             let limit = bytes.saturating_sub(used) / 2 / spec.stride();
             let have = bytes >> 20;
-            cap(limit, format!("RLIMIT_AS = {have} MiB (raise `ulimit -v`, or use smaller stacks)"));
+            cap(
+                limit,
+                format!("RLIMIT_AS = {have} MiB (raise `ulimit -v`, or use smaller stacks)"),
+            );
         }
         if guard_is_vma && let Ok(maps) = read("/proc/sys/vm/max_map_count").trim().parse() {
             let used = read("/proc/self/maps").lines().count() + MAPS_SLACK;
@@ -75,15 +80,19 @@ impl Budget {
             cap(bytes / 100 * 95 / TASK_BYTES, why);
         }
         if let Some((bytes, file)) = cgroup_memory(&read("/proc/self/cgroup"), read) {
-            let why = format!("{file} = {} MiB (raise the cgroup's memory.max)", bytes >> 20);
+            let why = format!(
+                "{file} = {} MiB (raise the cgroup's memory.max)",
+                bytes >> 20
+            );
             cap(bytes / 100 * 95 / TASK_BYTES, why);
         }
-        Self::new(least.0, least.1)
+        Self::new(least.0, spec.stride(), least.1)
     }
 
-    pub(super) fn new(limit: usize, why: String) -> Self {
+    pub(super) fn new(limit: usize, stride: usize, why: String) -> Self {
         Self {
             limit: AtomicUsize::new(limit.max(1)),
+            stride,
             why,
             shrunk: AtomicBool::new(false),
             starved: AtomicBool::new(false),
@@ -115,10 +124,14 @@ impl Budget {
         debug_assert!(had >= n, "{n} credits came back and {had} were out");
     }
 
-    /// The kernel maps no more: from now on never hands out more than are out already.
-    pub(crate) fn shrink_to_in_use(&self) {
-        self.limit.fetch_min(self.in_use().max(1), Relaxed);
-        self.shrunk.store(true, Relaxed);
+    /// The kernel has no room for a stack of `spec`: from now on never hands out more credits than
+    /// are out already. A spec that is larger than usual says nothing about the others, and then
+    /// nothing changes.
+    pub(crate) fn shrink_to_in_use(&self, spec: StackSpec) {
+        if spec.stride() <= self.stride {
+            self.limit.fetch_min(self.in_use().max(1), Relaxed);
+            self.shrunk.store(true, Relaxed);
+        }
     }
 
     /// Returns how many stacks there may be at once.
@@ -166,12 +179,18 @@ impl Budget {
 /// The value of `key` in a file of `key  number kB` lines, in bytes.
 fn kib(text: &str, key: &str) -> Option<usize> {
     let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
-    rest.split_whitespace().next()?.parse::<usize>().ok()?.checked_mul(1024)
+    rest.split_whitespace()
+        .next()?
+        .parse::<usize>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 /// The soft limit in `/proc/self/limits`; `None`: unlimited.
 fn address_space(limits: &str) -> Option<usize> {
-    let rest = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let rest = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max address space"))?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
@@ -187,17 +206,20 @@ fn cgroup_memory(groups: &str, read: impl Fn(&str) -> String) -> Option<(usize, 
         {
             least = Some((bytes, file));
         }
-        let Some((parent, _)) = group.rsplit_once('/') else { return least };
+        let Some((parent, _)) = group.rsplit_once('/') else {
+            return least;
+        };
         group = parent;
     }
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
     fn budget(limit: usize) -> Budget {
-        Budget::new(limit, "a test".into())
+        Budget::new(limit, spec().stride(), "a test".into())
     }
 
     fn spec() -> StackSpec {
@@ -240,13 +262,19 @@ mod tests {
     fn a_shrunk_budget_stays_shrunk() {
         let budget = budget(1000);
         budget.grab(7);
-        budget.shrink_to_in_use();
+        budget.shrink_to_in_use(StackSpec::new(1 << 20, 16 << 10).unwrap());
+        assert_eq!(budget.limit(), 1000);
+        assert!(budget.refusal().to_string().contains("1000 of 1000"));
+        budget.shrink_to_in_use(spec());
         assert_eq!((budget.limit(), budget.grab(1)), (7, 0));
         budget.put(7);
-        budget.shrink_to_in_use();
+        budget.shrink_to_in_use(spec());
         assert_eq!(budget.limit(), 1);
-        assert!(budget.refusal().to_string().contains("1 of 1 in use"));
-        assert!(budget.refusal().to_string().contains("kernel"));
+        let text = budget.refusal().to_string();
+        assert!(
+            text.contains("1 of 1 in use") && text.contains("kernel"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -255,7 +283,10 @@ mod tests {
         assert_eq!(asked.limit(), 5);
         assert_eq!(asked.refusal().kind(), io::ErrorKind::OutOfMemory);
         let text = asked.refusal().to_string();
-        assert!(text.contains("5 of 5") && text.contains("max_stacks(5)"), "{text}");
+        assert!(
+            text.contains("5 of 5") && text.contains("max_stacks(5)"),
+            "{text}"
+        );
         assert_eq!(Budget::detect(Some(0), spec(), false).limit(), 1);
     }
 
@@ -270,7 +301,10 @@ mod tests {
         assert!(!without.refusal().to_string().contains("max_map_count"));
         if maps < 1 << 20 {
             let text = with.refusal().to_string();
-            assert!(text.contains(&format!("vm.max_map_count = {maps} (sysctl -w")), "{text}");
+            assert!(
+                text.contains(&format!("vm.max_map_count = {maps} (sysctl -w")),
+                "{text}"
+            );
         }
     }
 
@@ -286,9 +320,13 @@ mod tests {
 
     #[test]
     fn files_are_read_as_the_kernel_writes_them() {
-        assert_eq!(kib("MemTotal:       16384 kB\nX: 1 kB", "MemTotal:"), Some(16 << 20));
+        assert_eq!(
+            kib("MemTotal:       16384 kB\nX: 1 kB", "MemTotal:"),
+            Some(16 << 20)
+        );
         assert_eq!(kib("MemFree: 1 kB", "MemTotal:"), None);
-        let limits = |soft| format!("Max locked memory 1 2 bytes\nMax address space {soft} 9 bytes");
+        let limits =
+            |soft| format!("Max locked memory 1 2 bytes\nMax address space {soft} 9 bytes");
         assert_eq!(address_space(&limits("4096")), Some(4096));
         assert_eq!(address_space(&limits("unlimited")), None);
 
@@ -299,10 +337,19 @@ mod tests {
             _ => String::new(),
         };
         let (bytes, file) = cgroup_memory("1:name=x:/\n0::/a/b\n", files).unwrap();
-        assert_eq!((bytes, file.as_str()), (1 << 20, "/sys/fs/cgroup/a/memory.max"));
+        assert_eq!(
+            (bytes, file.as_str()),
+            (1 << 20, "/sys/fs/cgroup/a/memory.max")
+        );
         // In a cgroup namespace the container's own limit is at the root.
         assert_eq!(cgroup_memory("0::/\n", files).unwrap().0, 2 << 20);
-        let root = |path: &str| if path.matches('/').count() == 4 { "7".into() } else { String::new() };
+        let root = |path: &str| {
+            if path.matches('/').count() == 4 {
+                "7".into()
+            } else {
+                String::new()
+            }
+        };
         assert_eq!(cgroup_memory("0::/a/b", root).unwrap().0, 7);
         assert_eq!(cgroup_memory("1:name=x:/a\n", files), None);
     }

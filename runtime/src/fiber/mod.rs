@@ -7,7 +7,7 @@
 //! slot top (page aligned) +-----------------------+
 //!                         | colour * 64 B unused  |  spreads the tops over cache sets
 //!                         +-----------------------+
-//!                         | Block<H>              |  16-aligned; FiberRef points here
+//!                         | Block<H>              |  FiberRef points here
 //!                         +-----------------------+ <- base that the coroutine sees
 //!                         | frames, growing down  |
 //!                         ~                       ~
@@ -22,6 +22,7 @@
 //! This is the only file that switches stacks.
 
 pub(crate) mod budget;
+pub(crate) mod memory;
 pub(crate) mod overflow;
 pub(crate) mod stack;
 
@@ -34,6 +35,9 @@ use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use self::stack::StackSlot;
+
+/// Bytes by which one colour differs from the next.
+const COLOUR: usize = 64;
 
 /// The part of a slot that the coroutine may use.
 struct Bounds {
@@ -56,7 +60,7 @@ unsafe impl Stack for Bounds {
 type Co = Coroutine<(), (), (), Bounds>;
 
 /// The order matters: what a switch touches comes first, next to the words that corosensei
-/// keeps just below.
+/// keeps just below; together they fill one cache line, and the header begins the next.
 #[repr(C, align(16))]
 struct Block<H> {
     coroutine: UnsafeCell<MaybeUninit<ManuallyDrop<Co>>>,
@@ -95,15 +99,16 @@ impl<H> PartialEq for FiberRef<H> {
 }
 
 impl<H> FiberRef<H> {
-    /// Room that a block takes at the top of a slot, beside the colour.
-    const RESERVE: usize = size_of::<Block<H>>().next_multiple_of(16);
+    /// Room that a block takes at the top of a slot, beside the colour: so much that the block
+    /// begins 16 bytes into a cache line, with the coroutine's parent link just below it.
+    const RESERVE: usize = (size_of::<Block<H>>() + 16).next_multiple_of(64) - 16;
 
     /// Makes a fiber on `slot` that will run `entry(fiber)` at its first resume.
     ///
     /// # Safety
     /// No copy of the result may be used after `release`, nor on another OS thread.
     pub(crate) unsafe fn create(slot: StackSlot, header: H, entry: fn(Self)) -> Self {
-        let at = block_address::<H>(slot.top(), slot.colour());
+        let at = block_address::<H>(slot.top(), slot.colour() * COLOUR);
         let block = at as *mut Block<H>;
         let bounds = (NonZeroUsize::new(at), NonZeroUsize::new(slot.bottom()));
         let (Some(base), Some(limit)) = bounds else {
@@ -197,25 +202,26 @@ impl<H> FiberRef<H> {
         (block.header, block.slot)
     }
 
-    /// Returns the fiber whose slot ends at `top` with that colour.
+    /// Returns the fiber whose slot ends at `top`, `offset` bytes of colour below it.
     ///
     /// # Safety
     /// The slot is taken, and `create::<H>` made a fiber on it that has not been released.
-    pub(crate) unsafe fn at(top: usize, colour: usize) -> Self {
-        let block = block_address::<H>(top, colour) as *mut Block<H>;
+    pub(crate) unsafe fn at(top: usize, offset: usize) -> Self {
+        let block = block_address::<H>(top, offset) as *mut Block<H>;
         // SAFETY: by the contract this is the address of a live block, so not null.
         Self(unsafe { NonNull::new_unchecked(block) })
     }
 
-    /// Tells the processor that the block and the saved registers are wanted soon.
+    /// Tells the processor that the block at that address, if it is one, is wanted soon.
     #[inline]
-    pub(crate) fn prefetch(self) {
+    pub(crate) fn prefetch_word(word: usize) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch of any address is harmless; this one is mapped anyway.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.0.as_ptr().cast::<i8>()) };
+            // SAFETY: a prefetch of any address is harmless.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(word as *const i8) };
         }
+        let _ = word;
     }
 
     /// The address, as an opaque word for storage elsewhere.
@@ -232,6 +238,6 @@ impl<H> FiberRef<H> {
     }
 }
 
-fn block_address<H: 'static>(top: usize, colour: usize) -> usize {
-    top - colour * 64 - FiberRef::<H>::RESERVE
+fn block_address<H: 'static>(top: usize, offset: usize) -> usize {
+    top - offset - FiberRef::<H>::RESERVE
 }

@@ -11,18 +11,19 @@
 //! ```
 //!
 //! Invariants: everything below the handler is async-signal-safe: no allocation, no lock, no
-//! formatting machinery. `PREVIOUS` and `LOOKUP` are set before the handler is installed.
+//! formatting machinery. `PREVIOUS` is set before the handler is installed, `LOOKUP` at once
+//! after: until then no task runs.
 
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::stack;
+use super::memory;
 
 /// Room for our handler, the lookup and a previous handler (backtrace printers are greedy).
 const ALT_STACK: usize = 64 * 1024;
-const ALT_GUARD: usize = stack::GRAIN;
+const ALT_GUARD: usize = memory::GRAIN;
 
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
@@ -81,17 +82,13 @@ fn set_action(signal: libc::c_int, action: &libc::sigaction) {
     unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) };
 }
 
-extern "C" fn handler(
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
-) {
-    // SAFETY: the kernel passes a valid siginfo (SA_SIGINFO).
-    let code = unsafe { (*info).si_code };
+extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid siginfo (SA_SIGINFO), which nobody changes.
+    let fault = unsafe { &*info };
     // Positive: sent by the kernel for a fault, so that there is an address.
-    if code > 0 {
-        // SAFETY: as above; both signals have the field.
-        let address = unsafe { (*info).si_addr() } as usize;
+    if fault.si_code > 0 {
+        // SAFETY: both signals have the field.
+        let address = unsafe { fault.si_addr() } as usize;
         if let Some(task) = LOOKUP.get().and_then(|lookup| lookup())
             && task.guard.contains(&address)
         {
@@ -100,11 +97,14 @@ extern "C" fn handler(
             unsafe { libc::abort() };
         }
     }
-    pass_on(signal, code, info, context);
+    pass_on(signal, fault.si_code, info, context);
 }
 
 fn report(task: &Running) {
-    let mut text = Text { bytes: [0; 512], len: 0 };
+    let mut text = Text {
+        bytes: [0; 512],
+        len: 0,
+    };
     text.push(b"\nsward: task ");
     text.push_number(task.id);
     if task.name_len == 0 {
@@ -183,8 +183,7 @@ fn pass_on(
             unsafe { libc::raise(signal) };
         }
     } else if previous.sa_flags & libc::SA_SIGINFO != 0 {
-        type WithInfo =
-            extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+        type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
         // SAFETY: not SIG_DFL or SIG_IGN, so a function, of this type by SA_SIGINFO.
         let call = unsafe { std::mem::transmute::<usize, WithInfo>(previous.sa_sigaction) };
         call(signal, info, context);
@@ -211,9 +210,9 @@ impl AltStack {
     pub(crate) fn install_for_thread() -> io::Result<Self> {
         // SAFETY: takes a number. The kernel's own frame can be larger than 8 KiB (AVX-512, AMX).
         let frame = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
-        let size = (ALT_STACK + frame).next_multiple_of(stack::GRAIN);
+        let size = (ALT_STACK + frame).next_multiple_of(memory::GRAIN);
         let len = ALT_GUARD + size;
-        let low = stack::map(len)?;
+        let low = memory::map(len)?;
         let ours = libc::stack_t {
             ss_sp: (low + ALT_GUARD) as *mut libc::c_void,
             ss_flags: 0,
@@ -221,18 +220,23 @@ impl AltStack {
         };
         let mut previous = ours;
         // SAFETY: the low end of a mapping made just now, which nobody uses yet.
-        let done = unsafe { stack::install_guard(low, ALT_GUARD, stack::guard_is_vma()) };
+        let done = unsafe { memory::install_guard(low, ALT_GUARD, memory::guard_is_vma()) };
         let done = done.and_then(|()| {
             // SAFETY: `ours` names `size` bytes of a mapping that lives until `drop` has taken
             // them out of use again; `previous` is ours to be written.
             match unsafe { libc::sigaltstack(&raw const ours, &raw mut previous) } {
-                0 => Ok(Self { low, len, previous, _thread: PhantomData }),
+                0 => Ok(Self {
+                    low,
+                    len,
+                    previous,
+                    _thread: PhantomData,
+                }),
                 _ => Err(io::Error::last_os_error()),
             }
         });
         if done.is_err() {
             // SAFETY: our own mapping, and it did not become the signal stack.
-            unsafe { stack::unmap(low, len) };
+            unsafe { memory::unmap(low, len) };
         }
         done
     }
@@ -243,6 +247,225 @@ impl Drop for AltStack {
         // SAFETY: what the kernel said was in use before us: still valid, or SS_DISABLE.
         unsafe { libc::sigaltstack(&raw const self.previous, std::ptr::null_mut()) };
         // SAFETY: our own mapping, which the kernel no longer uses as a signal stack.
-        unsafe { stack::unmap(self.low, self.len) };
+        unsafe { memory::unmap(self.low, self.len) };
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::cell::Cell;
+    use std::hint::black_box;
+    use std::os::unix::process::ExitStatusExt;
+    use std::sync::Arc;
+
+    use corosensei::Coroutine;
+    use corosensei::stack::{Stack, StackPointer};
+
+    use super::super::budget::Budget;
+    use super::super::stack::tests::{is_child, rerun};
+    use super::super::stack::{StackPool, StackSlot, StackSpec};
+    use super::*;
+
+    thread_local! {
+        static TASK: Cell<Option<(usize, usize, usize)>> = const { Cell::new(None) };
+    }
+
+    fn lookup() -> Option<Running> {
+        let name = if is_child("unnamed") { "" } else { "eater" };
+        TASK.get().map(|(low, high, size)| Running {
+            guard: low..high,
+            size,
+            id: 1_234_567,
+            name: name.as_ptr(),
+            name_len: name.len(),
+        })
+    }
+
+    struct OnSlot(StackSlot);
+
+    // SAFETY: a live slot: at least MIN_STACK usable, with a guard below.
+    unsafe impl Stack for OnSlot {
+        fn base(&self) -> StackPointer {
+            StackPointer::new(self.0.top()).unwrap()
+        }
+        fn limit(&self) -> StackPointer {
+            StackPointer::new(self.0.bottom()).unwrap()
+        }
+    }
+
+    #[inline(never)]
+    fn deep(n: u64) -> u64 {
+        let frame = black_box([n; 16]);
+        if n == 0 {
+            0
+        } else {
+            deep(n - 1) + black_box(frame)[7]
+        }
+    }
+
+    fn overflow_a_task() {
+        let mut pool = StackPool::new(Arc::new(Budget::new(10, 1 << 30, String::new())));
+        let slot = pool
+            .take(StackSpec::new(64 << 10, 16 << 10).unwrap())
+            .unwrap();
+        TASK.set(Some((slot.guard_low(), slot.bottom(), slot.spec().size())));
+        let mut task = Coroutine::<(), (), u64, _>::with_stack(OnSlot(slot), |_, ()| deep(1 << 40));
+        task.resume(());
+    }
+
+    #[test]
+    fn an_overflow_is_named_and_aborts() {
+        for how in ["named", "unnamed"] {
+            if is_child(how) {
+                let _alt = AltStack::install_for_thread().unwrap();
+                install(lookup);
+                overflow_a_task();
+                unreachable!();
+            }
+        }
+        for (how, name) in [
+            ("named", "1234567 'eater'"),
+            ("unnamed", "1234567 (unnamed)"),
+        ] {
+            let out = rerun(module_path!(), "an_overflow_is_named_and_aborts", how);
+            assert_eq!(out.status.signal(), Some(libc::SIGABRT), "{out:?}");
+            let text = String::from_utf8(out.stderr).unwrap();
+            let line = format!("task {name} has overflowed its stack of 64 KiB");
+            assert!(text.contains(&line), "{text}");
+            for way in ["Builder::stack_size", "SWARD_STACK_SIZE", "on_worker_stack"] {
+                assert!(text.contains(way), "{text}");
+            }
+        }
+    }
+
+    extern "C" fn plain(signal: libc::c_int) {
+        // SAFETY: a number and nothing else.
+        unsafe { libc::_exit(if signal == libc::SIGBUS { 41 } else { 40 }) };
+    }
+
+    extern "C" fn with_info(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        // SAFETY: the kernel's siginfo, passed on.
+        let info = unsafe { &*info };
+        // SAFETY: a fault has an address.
+        let address = unsafe { info.si_addr() } as usize;
+        // SAFETY: a number and nothing else.
+        unsafe { libc::_exit(if address == NOWHERE { 42 } else { 43 }) };
+    }
+
+    /// Never mapped: below vm.mmap_min_addr.
+    const NOWHERE: usize = 0x120;
+
+    fn fault_elsewhere() {
+        let _alt = AltStack::install_for_thread().unwrap();
+        TASK.set(Some((0x1000, 0x2000, 4096)));
+        install(lookup);
+        // SAFETY: faults, which is the point; the process is a test's child.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(NOWHERE).write_volatile(1) };
+    }
+
+    /// Not for this file: each way in which a handler may have been there before.
+    #[test]
+    fn other_faults_go_to_whom_they_went_before() {
+        let set = |signal, function: usize, flags| {
+            let mut action = default_action();
+            action.sa_sigaction = function;
+            action.sa_flags = flags;
+            set_action(signal, &action);
+        };
+        let plain = plain as *const () as usize;
+        let with_info = with_info as *const () as usize;
+        // SAFETY: a number and nothing else.
+        let send = |signal| unsafe { libc::raise(signal) };
+        if is_child("plain") {
+            set(libc::SIGSEGV, plain, libc::SA_RESETHAND);
+            fault_elsewhere();
+        } else if is_child("info") {
+            set(libc::SIGSEGV, with_info, libc::SA_SIGINFO);
+            fault_elsewhere();
+        } else if is_child("default") {
+            set(libc::SIGSEGV, libc::SIG_DFL, 0);
+            fault_elsewhere();
+        } else if is_child("ignored") {
+            set(libc::SIGSEGV, libc::SIG_IGN, 0);
+            fault_elsewhere();
+        } else if is_child("sent, ignored") {
+            set(libc::SIGSEGV, libc::SIG_IGN, 0);
+            install(lookup);
+            send(libc::SIGSEGV);
+        } else if is_child("sent") {
+            set(libc::SIGBUS, libc::SIG_DFL, 0);
+            install(lookup);
+            send(libc::SIGBUS);
+        } else if is_child("sent to plain") {
+            set(libc::SIGBUS, plain, 0);
+            install(lookup);
+            send(libc::SIGBUS);
+        } else {
+            let status = |how| {
+                let out = rerun(
+                    module_path!(),
+                    "other_faults_go_to_whom_they_went_before",
+                    how,
+                );
+                assert!(
+                    !String::from_utf8_lossy(&out.stderr).contains("sward"),
+                    "{out:?}"
+                );
+                (out.status.code(), out.status.signal())
+            };
+            assert_eq!(status("plain"), (Some(40), None));
+            assert_eq!(status("info"), (Some(42), None));
+            assert_eq!(status("default"), (None, Some(libc::SIGSEGV)));
+            assert_eq!(status("ignored"), (None, Some(libc::SIGSEGV)));
+            assert_eq!(status("sent, ignored"), (Some(0), None));
+            assert_eq!(status("sent"), (None, Some(libc::SIGBUS)));
+            assert_eq!(status("sent to plain"), (Some(41), None));
+        }
+    }
+
+    fn current_alt() -> libc::stack_t {
+        let mut now = libc::stack_t {
+            ss_sp: std::ptr::null_mut(),
+            ss_flags: 0,
+            ss_size: 0,
+        };
+        // SAFETY: asks only.
+        unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) };
+        now
+    }
+
+    #[test]
+    fn the_alternate_stack_comes_and_goes() {
+        std::thread::spawn(|| {
+            let before = current_alt();
+            let alt = AltStack::install_for_thread().unwrap();
+            let now = current_alt();
+            assert!(now.ss_size >= ALT_STACK);
+            assert_eq!(now.ss_sp as usize, alt.low + ALT_GUARD);
+            drop(alt);
+            let after = current_alt();
+            assert_eq!(
+                (after.ss_sp, after.ss_flags),
+                (before.ss_sp, before.ss_flags)
+            );
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn text_is_cut_and_numbers_are_right() {
+        let mut text = Text {
+            bytes: [0; 512],
+            len: 0,
+        };
+        for n in [0, 7, 1024, u64::MAX] {
+            text.push_number(n);
+            text.push(b" ");
+        }
+        assert_eq!(&text.bytes[..text.len], b"0 7 1024 18446744073709551615 ");
+        text.push(&[b'x'; 600]);
+        assert_eq!((text.len, text.bytes[511]), (512, b'x'));
     }
 }

@@ -30,6 +30,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -85,6 +86,7 @@ struct Vtable {
     free: unsafe fn(NonNull<TaskHeader>),
 }
 
+#[repr(C)]
 union Body<F, T> {
     closure: ManuallyDrop<F>,
     outcome: ManuallyDrop<Outcome<T>>,
@@ -152,7 +154,7 @@ impl TaskRef {
     ) -> (Self, Key<T>) {
         let cell = Box::new(Cell::<F, T> {
             header: TaskHeader {
-                state: AtomicUsize::new(2 * REF | HANDLE | flags),
+                state: AtomicUsize::new((2 * REF) | HANDLE | flags),
                 vtable: const {
                     &Vtable {
                         body_offset: std::mem::offset_of!(Cell<F, T>, body),
@@ -168,10 +170,38 @@ impl TaskRef {
                 extras: AtomicPtr::new(std::ptr::null_mut()),
                 joiner: UnsafeCell::new(None),
             },
-            body: UnsafeCell::new(Body { closure: ManuallyDrop::new(closure) }),
+            body: UnsafeCell::new(Body {
+                closure: ManuallyDrop::new(closure),
+            }),
         });
         let raw = NonNull::from(Box::leak(cell)).cast::<TaskHeader>();
-        (Self(raw), Key { task: ManuallyDrop::new(Self(raw)), outcome: PhantomData })
+        (
+            Self(raw),
+            Key {
+                task: ManuallyDrop::new(Self(raw)),
+                outcome: PhantomData,
+            },
+        )
+    }
+
+    /// The cell's address: an even number.
+    #[inline]
+    pub(crate) fn address(&self) -> NonZeroUsize {
+        NonZeroUsize::from(self.0.addr())
+    }
+
+    /// Gives this reference up to a word.
+    pub(crate) fn into_word(self) -> usize {
+        ManuallyDrop::new(self).0.as_ptr() as usize
+    }
+
+    /// Takes the reference back from the word.
+    ///
+    /// # Safety
+    /// `word` came from `into_word`, once.
+    pub(crate) unsafe fn from_word(word: usize) -> Self {
+        // SAFETY: by the contract.
+        Self(unsafe { NonNull::new_unchecked(word as *mut TaskHeader) })
     }
 
     #[inline]
@@ -208,7 +238,9 @@ impl TaskRef {
     }
 
     pub(crate) fn set_home(&self, home: &'static WorkerShared) {
-        self.header().home.store(std::ptr::from_ref(home).cast_mut(), Release);
+        self.header()
+            .home
+            .store(std::ptr::from_ref(home).cast_mut(), Release);
     }
 
     /// The fiber's address, 0 if there is none; for the home worker.
@@ -226,7 +258,10 @@ impl TaskRef {
         let slot = &self.header().extras;
         if slot.load(Acquire).is_null() {
             let fresh = Box::into_raw(Box::default());
-            if slot.compare_exchange(std::ptr::null_mut(), fresh, AcqRel, Acquire).is_err() {
+            if slot
+                .compare_exchange(std::ptr::null_mut(), fresh, AcqRel, Acquire)
+                .is_err()
+            {
                 // SAFETY: made just above and not published.
                 drop(unsafe { Box::from_raw(fresh) });
             }
@@ -282,7 +317,10 @@ impl TaskRef {
             }
             self.set_fiber_word(0);
             let next = (seen | DONE | kind) & !JOINER;
-            match header.state.compare_exchange_weak(seen, next, AcqRel, Acquire) {
+            match header
+                .state
+                .compare_exchange_weak(seen, next, AcqRel, Acquire)
+            {
                 Ok(_) => break,
                 Err(now) => seen = now,
             }
@@ -293,8 +331,15 @@ impl TaskRef {
             // SAFETY: we cleared JOINER, so the slot is ours (file head).
             unsafe { (*header.joiner.get()).take() }
         };
-        let told = if seen & EXTRAS == 0 { None } else { self.extras() };
-        Completed { joiner, listeners: told.map_or_else(Vec::new, |e| e.tell(exit)) }
+        let told = if seen & EXTRAS == 0 {
+            None
+        } else {
+            self.extras()
+        };
+        Completed {
+            joiner,
+            listeners: told.map_or_else(Vec::new, |e| e.tell(exit)),
+        }
     }
 
     /// How the task ended, once it has.
@@ -347,6 +392,10 @@ impl<T> Key<T> {
         &self.task
     }
 
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "one at a time: the slot is written"
+    )]
     /// Puts `waiter` where the ending task finds it. `false`: the task has ended already.
     pub(crate) fn set_joiner(&mut self, waiter: Waiter) -> bool {
         let header = self.task.header();
@@ -360,13 +409,20 @@ impl<T> Key<T> {
                 unsafe { *header.joiner.get() = None };
                 return false;
             }
-            match header.state.compare_exchange_weak(seen, seen | JOINER, AcqRel, Acquire) {
+            match header
+                .state
+                .compare_exchange_weak(seen, seen | JOINER, AcqRel, Acquire)
+            {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "one at a time: the slot is written"
+    )]
     /// Takes the waiter back after waiting in vain. `false`: the end came first.
     pub(crate) fn clear_joiner(&mut self) -> bool {
         let header = self.task.header();
@@ -383,7 +439,10 @@ impl<T> Key<T> {
     /// # Panics
     /// If the task is not done: a bug in this crate.
     pub(crate) fn take(self) -> Outcome<T> {
-        assert!(self.task.is_done(), "the outcome of a task that runs was asked for");
+        assert!(
+            self.task.is_done(),
+            "the outcome of a task that runs was asked for"
+        );
         let this = ManuallyDrop::new(self);
         let at = outcome_address::<T>(this.task.0);
         // SAFETY: DONE is set and HANDLE was never cleared, so the outcome is there and ours.
@@ -416,7 +475,9 @@ fn outcome_address<T>(raw: NonNull<TaskHeader>) -> *mut Outcome<T> {
 }
 
 fn body<F, T>(raw: NonNull<TaskHeader>) -> *mut Body<F, T> {
-    raw.as_ptr().wrapping_byte_add(std::mem::offset_of!(Cell<F, T>, body)).cast()
+    raw.as_ptr()
+        .wrapping_byte_add(std::mem::offset_of!(Cell<F, T>, body))
+        .cast()
 }
 
 /// # Safety
@@ -424,10 +485,9 @@ fn body<F, T>(raw: NonNull<TaskHeader>) -> *mut Body<F, T> {
 /// the task's stack.
 unsafe fn run<F: FnOnce() -> T, T>(raw: NonNull<TaskHeader>) -> Exit {
     let body = body::<F, T>(raw);
-    // SAFETY: by the contract the closure is there, and the body is ours until DONE.
-    let closure = unsafe { &mut (*body).closure };
-    // SAFETY: taken once, here; from now on the body is empty until the outcome is written.
-    let closure = unsafe { ManuallyDrop::take(closure) };
+    // SAFETY: by the contract the closure is there, and the body is ours until DONE; read once,
+    // here, and from now on the body is empty until the outcome is written.
+    let closure = unsafe { body.cast::<F>().read() };
     // SAFETY: alive by the contract.
     let killed = unsafe { raw.as_ref() }.state.load(Relaxed) & KILLED != 0;
     let outcome = if killed {

@@ -3,8 +3,9 @@
 //! It lies at the top of the task's stack (`fiber`), so it costs no memory of its own, and no
 //! atomics: wakes from elsewhere come through the worker's inbox and are applied between slices.
 //!
-//! State: `Running` -> park -> `Parked` -> a wake, time-out or interrupt -> `Ready` -> `Running`;
-//! yield goes from `Running` straight to `Ready`. `park` counts the parks; a wake is for one.
+//! State: running -> a park sets `parked` -> a wake, time-out or interrupt clears it and lines the
+//! task up -> running. A yield goes from running straight into the line. `park` numbers the parks;
+//! a wake is for one of them.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -19,13 +20,6 @@ use crate::wait_reason::WaitReason;
 
 /// A started task's stack and control block.
 pub(crate) type Fiber = FiberRef<Control>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    Running,
-    Ready,
-    Parked,
-}
 
 /// Why a park ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +37,19 @@ pub(crate) const KILL: u8 = 1;
 /// `attention`: some time-out frame has fired.
 pub(crate) const FIRED: u8 = 2;
 
+/// `quirks`: the task is inside `without_parking` or `on_worker_stack`.
+pub(crate) const NO_PARK: u8 = 1;
+/// `quirks`: it has switch hooks.
+pub(crate) const HOOKED: u8 = 2;
+
 /// One `timeout(d, f)` that the task is in.
 pub(crate) struct Frame {
     pub(crate) id: u64,
     pub(crate) deadline: Nanos,
-    pub(crate) timer: Option<TimerKey>,
+    pub(crate) timer: TimerKey,
     pub(crate) fired: bool,
+    /// It has been raised: again means that it was swallowed.
+    pub(crate) raised: bool,
 }
 
 /// A hook that runs on the task's stack at each switch.
@@ -59,28 +60,33 @@ pub(crate) struct Hooks {
     pub(crate) switch_out: Hook,
 }
 
+/// What each switch touches comes first: it lies in one cache line.
+#[repr(C)]
 pub(crate) struct Control {
-    pub(crate) task: ManuallyDrop<TaskRef>,
+    /// Parked, and not yet woken.
+    pub(crate) parked: Cell<bool>,
+    /// `NO_PARK` and `HOOKED`: one look tells that there is nothing special about the task.
+    pub(crate) quirks: Cell<u8>,
+    pub(crate) attention: Cell<u8>,
+    pub(crate) wake: Cell<Wake>,
+    pub(crate) park: Cell<u32>,
     /// Copies from the cell, so that a switch does not touch the heap.
     pub(crate) id: u64,
     pub(crate) site: &'static Location<'static>,
-    pub(crate) state: Cell<State>,
-    pub(crate) wake: Cell<Wake>,
-    pub(crate) attention: Cell<u8>,
+    pub(crate) timer: Cell<Option<TimerKey>>,
+    pub(crate) task: ManuallyDrop<TaskRef>,
+    pub(crate) since: Cell<Nanos>,
+    pub(crate) reason: Cell<WaitReason>,
     pub(crate) permit: Cell<bool>,
+    pub(crate) on_worker_stack: Cell<bool>,
     /// Times that a kill was raised: more than once means that it was swallowed.
     pub(crate) raised: Cell<u8>,
-    pub(crate) park: Cell<u32>,
     pub(crate) shields: Cell<u16>,
     /// Frames below this index are masked by a shield.
     pub(crate) masked: Cell<u16>,
     pub(crate) no_park: Cell<u16>,
-    pub(crate) timer: Cell<Option<TimerKey>>,
-    pub(crate) reason: Cell<WaitReason>,
-    pub(crate) since: Cell<Nanos>,
     pub(crate) frames: RefCell<Vec<Frame>>,
     pub(crate) hooks: RefCell<Option<Box<Hooks>>>,
-    pub(crate) hooked: Cell<bool>,
 }
 
 impl Control {
@@ -89,7 +95,7 @@ impl Control {
             id: task.id(),
             site: task.site(),
             task: ManuallyDrop::new(task),
-            state: Cell::new(State::Ready),
+            parked: Cell::new(false),
             wake: Cell::new(Wake::Woken),
             attention: Cell::new(0),
             permit: Cell::new(false),
@@ -97,13 +103,14 @@ impl Control {
             park: Cell::new(0),
             shields: Cell::new(0),
             masked: Cell::new(0),
+            quirks: Cell::new(0),
             no_park: Cell::new(0),
+            on_worker_stack: Cell::new(false),
             timer: Cell::new(None),
             reason: Cell::new(WaitReason::NONE),
             since: Cell::new(now),
             frames: RefCell::new(Vec::new()),
             hooks: RefCell::new(None),
-            hooked: Cell::new(false),
         }
     }
 }
@@ -113,7 +120,11 @@ impl Control {
     /// fired frame before the inner ones, as its unwinding ends them too.
     #[inline]
     pub(crate) fn pending(&self) -> Option<Signal> {
-        if self.attention.get() == 0 { None } else { self.look_for_signal() }
+        if self.attention.get() == 0 {
+            None
+        } else {
+            self.look_for_signal()
+        }
     }
 
     #[cold]
@@ -126,27 +137,61 @@ impl Control {
             return None;
         }
         let frames = self.frames.borrow();
-        let open = frames.get(usize::from(self.masked.get())..).unwrap_or_default();
-        open.iter().find(|f| f.fired).map(|f| Signal::TimedOut(f.id))
+        let open = frames
+            .get(usize::from(self.masked.get())..)
+            .unwrap_or_default();
+        open.iter()
+            .find(|f| f.fired)
+            .map(|f| Signal::TimedOut(f.id))
     }
 
     #[cold]
     pub(crate) fn switched_out(&self) {
-        if let Some(hooks) = &mut *self.hooks.borrow_mut() {
-            (hooks.switch_out)();
-        }
+        self.call_hook(|hooks| &mut hooks.switch_out);
     }
 
     #[cold]
     pub(crate) fn switched_in(&self) {
-        if let Some(hooks) = &mut *self.hooks.borrow_mut() {
-            (hooks.switch_in)();
+        self.call_hook(|hooks| &mut hooks.switch_in);
+    }
+
+    fn call_hook(&self, which: fn(&mut Hooks) -> &mut Hook) {
+        // Taken out: a hook may set others. A hook that parks is told off.
+        let Some(mut hooks) = self.hooks.borrow_mut().take() else {
+            return;
+        };
+        let call = move || {
+            self.forbid_parks(|| which(&mut hooks)());
+            let mut slot = self.hooks.borrow_mut();
+            if slot.is_none() {
+                *slot = Some(hooks);
+            }
+        };
+        // A panic that left the switch would leave a half-begun park behind (its timer, its place
+        // in a queue): the hooks go, the task stays.
+        unwinding::discard(catch_unwind(AssertUnwindSafe(call)));
+    }
+
+    /// Runs `f`; a park inside panics.
+    pub(crate) fn forbid_parks<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Allow<'a>(&'a Control);
+        impl Drop for Allow<'_> {
+            fn drop(&mut self) {
+                self.0.no_park.set(self.0.no_park.get() - 1);
+                if self.0.no_park.get() == 0 {
+                    self.0.quirks.set(self.0.quirks.get() & !NO_PARK);
+                }
+            }
         }
+        self.no_park.set(self.no_park.get() + 1);
+        self.quirks.set(self.quirks.get() | NO_PARK);
+        let _allow = Allow(self);
+        f()
     }
 
     /// The closure has ended: what belongs to it goes.
     pub(crate) fn ended(&self) {
-        if self.hooked.replace(false) {
+        if self.quirks.replace(0) & HOOKED != 0 {
             let hooks = self.hooks.borrow_mut().take();
             unwinding::discard(catch_unwind(AssertUnwindSafe(|| drop(hooks))));
         }

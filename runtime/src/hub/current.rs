@@ -48,6 +48,14 @@ pub(crate) fn caller() -> Caller {
     }
 }
 
+/// The id of the calling task, 0 where there is none.
+#[inline]
+pub(crate) fn task_id() -> u64 {
+    hub()
+        .and_then(Hub::current)
+        .map_or(0, |fiber| fiber.header().id)
+}
+
 /// Makes `hub` the calling thread's for as long as `f` runs.
 pub(crate) fn enter<R>(hub: &Hub, f: impl FnOnce() -> R) -> R {
     struct Leave;

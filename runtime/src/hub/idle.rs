@@ -23,7 +23,6 @@ use std::time::Duration;
 use super::Hub;
 use super::worker::{Published, WorkerShared};
 use crate::clock::{self, Nanos};
-use crate::deadlock;
 use crate::membarrier;
 
 pub(crate) const BELL: mio::Token = mio::Token(usize::MAX);
@@ -50,7 +49,12 @@ pub(crate) struct Sleeper {
 
 impl Sleeper {
     pub(crate) fn new(poll: mio::Poll) -> Self {
-        Self { poll, events: mio::Events::with_capacity(256), polled: 0, untidy: false }
+        Self {
+            poll,
+            events: mio::Events::with_capacity(256),
+            polled: 0,
+            untidy: false,
+        }
     }
 
     /// Looks at the poller without waiting, if that has not been done for a while.
@@ -85,7 +89,11 @@ impl Sleeper {
 
 /// Waits for `fd` to be readable with the precision of the kernel. `false`: it timed out.
 fn ppoll(fd: i32, timeout: Duration) -> bool {
-    let mut fds = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut fds = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
     // The kernel refuses seconds beyond its own range; a year is long enough to look again.
     let seconds = timeout.as_secs().min(31_536_000);
     let limit = libc::timespec {
@@ -101,12 +109,11 @@ impl Hub {
     /// Waits for something to do.
     pub(super) fn idle(&self) {
         let told = self.shared.told_to_search.swap(false, Relaxed);
-        if self.rt.workers.len() > 1 && (told || !self.rt.searching.swap(true, AcqRel)) {
-            if self.search() {
-                return;
-            }
+        let may_search = self.rt.workers.len() > 1;
+        let searcher = may_search && (told || !self.rt.searching.swap(true, AcqRel));
+        if !searcher || !self.search() {
+            self.sleep();
         }
-        self.sleep();
     }
 
     /// The time until the next timer, the end of a stop, or `at_most`, whichever is first.
@@ -156,7 +163,7 @@ impl Hub {
         if self.timers.borrow().len() > 0 || self.stop_at.get().is_some() {
             self.doze(None);
         } else {
-            deadlock::watch(&self.rt, |at_most| self.doze(at_most));
+            (self.rt.upcalls.watch)(&self.rt, &|at_most| self.doze(at_most));
         }
     }
 
@@ -210,12 +217,23 @@ impl Hub {
     }
 
     fn unstarted_elsewhere(&self) -> bool {
+        // What waits for a stack would wait here as well.
+        if self.rt.budget.starved() {
+            return false;
+        }
         let other = |w: &&&WorkerShared| !std::ptr::eq(**w, self.shared);
-        self.rt.workers.iter().filter(other).any(|w| w.unstarted.len() > 0)
+        self.rt
+            .workers
+            .iter()
+            .filter(other)
+            .any(|w| w.unstarted.len() > 0)
     }
 
     /// Takes half of the tasks that were waiting when `seen` was noted and still are.
     fn take_old(&self, seen: &[u64]) -> bool {
+        if self.rt.budget.starved() {
+            return false;
+        }
         for (worker, &put) in self.rt.workers.iter().zip(seen) {
             let old = worker.unstarted.waiting_since(put);
             if old == 0 || std::ptr::eq(*worker, self.shared) {
@@ -224,7 +242,9 @@ impl Hub {
             let tasks = worker.unstarted.take_oldest(old.div_ceil(2));
             let n = self.shared.unstarted.extend(tasks.into_iter());
             if n > 0 {
-                self.ready.borrow_mut().push_shared(u32::try_from(n).unwrap_or(u32::MAX));
+                self.ready
+                    .borrow_mut()
+                    .push_shared(u32::try_from(n).unwrap_or(u32::MAX));
                 Published::add(&self.shared.published.stolen, n as u64);
                 return true;
             }

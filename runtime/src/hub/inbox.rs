@@ -21,7 +21,10 @@ pub(crate) struct Inbox<M> {
 
 impl<M> Inbox<M> {
     pub(crate) fn new() -> Self {
-        Self { queue: Queue::new(), sleeping: AtomicBool::new(false) }
+        Self {
+            queue: Queue::new(),
+            sleeping: AtomicBool::new(false),
+        }
     }
 
     /// Puts a message in. `true`: the caller must ring the bell.
@@ -62,10 +65,6 @@ impl<M> Inbox<M> {
     /// Worker: awake again.
     pub(crate) fn end_sleep(&self) {
         self.sleeping.store(false, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_sleeping(&self) -> bool {
-        self.sleeping.load(Ordering::Relaxed)
     }
 }
 
@@ -108,7 +107,10 @@ mod tests {
         assert!(inbox.begin_sleep());
         assert!(inbox.push(2));
         assert!(!inbox.push(3), "the bell was rung");
-        assert_eq!((inbox.pop(), inbox.pop(), inbox.pop()), (Some(2), Some(3), None));
+        assert_eq!(
+            (inbox.pop(), inbox.pop(), inbox.pop()),
+            (Some(2), Some(3), None)
+        );
     }
 }
 
@@ -140,7 +142,10 @@ mod loom_tests {
                 let _ = s.join();
             }
             if slept {
-                assert!(bell.load(Ordering::SeqCst) > 0, "asleep with messages and no bell");
+                assert!(
+                    bell.load(Ordering::SeqCst) > 0,
+                    "asleep with messages and no bell"
+                );
             }
             let mut got = 0;
             while inbox.pop().is_some() {

@@ -32,7 +32,7 @@ pub(crate) mod current;
 pub(crate) mod extras;
 mod idle;
 pub(crate) mod inbox;
-pub(crate) mod listing;
+pub(crate) mod question;
 pub(crate) mod ready;
 pub(crate) mod shared;
 pub(crate) mod timers;
@@ -44,24 +44,27 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use self::cell::{KILLED, LOCAL, PINNED, STARTED, TaskRef, UNPARKED};
-use self::control::{Control, FIRED, Fiber, KILL, State, Wake};
+use self::control::{Control, FIRED, Fiber, HOOKED, KILL, Wake};
 use self::idle::Sleeper;
-use self::listing::{Listing, TaskInfo, TaskState};
+use self::question::{TaskInfo, TaskState};
 use self::ready::{Next, ReadyQueue};
 use self::shared::RuntimeShared;
 use self::timers::{TimerKey, Timers};
 use self::worker::{Mail, Published, WorkerShared};
 use crate::clock::{self, Nanos};
 use crate::fiber::FiberRef;
-use crate::fiber::stack::StackPool;
+use crate::fiber::stack::{StackPool, StackSlot, StackSpec};
+use crate::fork;
+use crate::membarrier;
 use crate::sync::short_lock::short_locks_held;
 use crate::wait_reason::WaitReason;
 
 /// The most slices in a batch.
-const BATCH: u32 = 64;
+const BATCH: u32 = 128;
 /// How long a batch should last at most.
 const TURN: Nanos = 200_000;
 /// The most timers fired in one go.
@@ -95,15 +98,13 @@ pub(crate) struct Hub {
     starved: RefCell<VecDeque<TaskRef>>,
     starving: Cell<Option<u32>>,
     stop_at: Cell<Option<Nanos>>,
-    on_worker_stack: Cell<bool>,
+    /// The process generation that this hub belongs to.
+    epoch: fork::Epoch,
+    epoch_page: &'static AtomicU64,
 }
 
 impl Hub {
-    pub(crate) fn new(
-        index: usize,
-        rt: Arc<RuntimeShared>,
-        poll: mio::Poll,
-    ) -> Self {
+    pub(crate) fn new(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll) -> Self {
         let stacks = StackPool::new(rt.budget.clone());
         Self {
             index,
@@ -121,7 +122,8 @@ impl Hub {
             starved: RefCell::new(VecDeque::new()),
             starving: Cell::new(None),
             stop_at: Cell::new(None),
-            on_worker_stack: Cell::new(false),
+            epoch: rt.epoch,
+            epoch_page: fork::page(),
             rt,
         }
     }
@@ -133,7 +135,8 @@ impl Hub {
 
     #[inline]
     pub(crate) fn owns(&self, task: &TaskRef) -> bool {
-        task.home().is_some_and(|home| std::ptr::eq(home, self.shared))
+        task.home()
+            .is_some_and(|home| std::ptr::eq(home, self.shared))
     }
 
     /// A fresh task id.
@@ -173,12 +176,17 @@ impl Hub {
 
     fn run_batch(&self) {
         for _ in 0..self.batch.get() {
-            let Some(next) = self.ready.borrow_mut().next() else { break };
+            let Some(next) = self.ready.borrow_mut().next() else {
+                break;
+            };
             match next {
                 Next::Resume(fiber) => self.slice(fiber),
                 Next::Start(task) => self.start(task),
                 Next::StartShared => {
-                    if let Some(task) = self.shared.unstarted.pop() {
+                    if let Some(n) = self.starving.get() {
+                        let more = self.ready.borrow_mut().take_shared().saturating_add(1);
+                        self.starving.set(Some(n.saturating_add(more)));
+                    } else if let Some(task) = self.shared.unstarted.pop() {
                         self.start(task);
                     }
                 }
@@ -188,9 +196,8 @@ impl Hub {
 
     /// Reads mail, takes injected tasks, fires due timers, and fits the batch to the slices.
     fn look_around(&self) {
-        for _ in 0..MAIL {
-            let Some(mail) = self.shared.inbox.pop() else { break };
-            self.read(mail);
+        if !self.shared.inbox.is_empty() {
+            self.read_mail();
         }
         if !self.rt.injector.is_empty() {
             self.take_injected();
@@ -199,38 +206,56 @@ impl Hub {
         let took = now.saturating_sub(self.now.replace(now));
         let batch = self.batch.get();
         if took > TURN {
-            self.batch.set((batch / 2).max(1));
+            let fits = Nanos::from(batch) * TURN / took;
+            self.batch.set(u32::try_from(fits).unwrap_or(1).max(1));
         } else if batch < BATCH {
             self.batch.set((batch * 2).min(BATCH));
         }
         let published = &self.shared.published;
         published.looked.store(now, Relaxed);
+        published.running.store(0, Relaxed);
         published.ready.store(self.ready.borrow().len(), Relaxed);
         self.fire_due(now);
         self.sleeper.borrow_mut().poll_if_due(now, published);
     }
 
+    fn read_mail(&self) {
+        for _ in 0..MAIL {
+            let Some(mail) = self.shared.inbox.pop() else {
+                break;
+            };
+            self.read(mail);
+        }
+    }
+
     fn fire_due(&self, now: Nanos) {
-        let mut timers = self.timers.borrow_mut();
         let mut due: [Target; 64] = [Target(0); 64];
         let mut left = DUE;
-        while left > 0 && timers.len() > 0 {
+        loop {
             let mut n = 0;
+            let mut timers = self.timers.borrow_mut();
+            if timers.len() == 0 {
+                break;
+            }
             timers.expire(now, due.len(), |target| {
                 due[n] = target;
                 n += 1;
             });
+            // A call may have spent its limit on moving timers down the wheel.
+            let more = timers.has_due();
             drop(timers);
             for &target in &due[..n] {
                 self.fire(target, now);
             }
-            timers = self.timers.borrow_mut();
-            left = left.saturating_sub(n.max(1));
-            if n < due.len() {
+            left = left.saturating_sub(n.max(due.len() / 8));
+            if !more || left == 0 {
                 break;
             }
         }
-        self.shared.published.timers.store(timers.len(), Relaxed);
+        self.shared
+            .published
+            .timers
+            .store(self.timers.borrow().len(), Relaxed);
     }
 
     fn fire(&self, target: Target, now: Nanos) {
@@ -239,16 +264,15 @@ impl Hub {
         let control = fiber.header();
         if target.0 & 1 == 0 {
             control.timer.set(None);
-            if control.state.get() == State::Parked {
+            if control.parked.get() {
                 self.make_ready(fiber, Wake::TimedOut);
             }
             return;
         }
         for frame in control.frames.borrow_mut().iter_mut() {
-            if frame.deadline <= now && !frame.fired {
-                frame.fired = true;
-                frame.timer = None;
-            }
+            // Its timer may still be pending, if this is another frame's: the key is kept, so that
+            // the frame's end cancels it.
+            frame.fired |= frame.deadline <= now;
         }
         control.attention.set(control.attention.get() | FIRED);
         self.interrupt_if_pending(fiber);
@@ -262,11 +286,9 @@ impl Hub {
             self.enqueue(task);
             n += 1;
         }
-        if n > 0 {
-            if !self.rt.injector.is_empty() {
-                // More than one worker's share: let another one take its part.
-                let _ = self.rt.workers.iter().any(|w| w.rouse());
-            }
+        if n > 0 && !self.rt.injector.is_empty() {
+            // More than one worker's share: let another one take its part.
+            let _ = self.rt.workers.iter().any(|w| w.rouse());
         }
     }
 
@@ -276,10 +298,17 @@ impl Hub {
             Mail::Unpark(task) => self.unpark(&task),
             Mail::Interrupt(task) => self.interrupt(&task),
             Mail::Start(task) => self.enqueue_pinned(task),
-            Mail::List(request) => {
-                request.answer(Listing { worker: self.index, tasks: self.list() });
+            Mail::List(question) => question.answer(self.index, self.list()),
+            Mail::Census(question) => question.answer(self.index, self.census()),
+            Mail::StackFreed => {
+                if self.starving.get().is_none() && self.rt.budget.starved() {
+                    self.stacks.borrow_mut().release_credits();
+                    if self.rt.budget.take_starved() {
+                        self.rt.stack_freed();
+                    }
+                }
+                self.feed();
             }
-            Mail::StackFreed => self.feed(),
             Mail::Shutdown(at) => self.stop(at),
         }
     }
@@ -306,6 +335,7 @@ impl Hub {
         self.ready.borrow_mut().push_pinned(task);
     }
 
+    #[inline(never)]
     fn start(&self, task: TaskRef) {
         let spec = match task.extras() {
             Some(extras) => extras.spec().unwrap_or(self.rt.config.spec),
@@ -314,7 +344,10 @@ impl Hub {
         if self.starving.get().is_some() {
             return self.starve(task);
         }
-        let Ok(slot) = self.stacks.borrow_mut().take(spec) else { return self.starve(task) };
+        let slot = self.stacks.borrow_mut().take(spec);
+        let Some(slot) = slot.ok().or_else(|| self.ask_for_stack(spec)) else {
+            return self.starve(task);
+        };
         // `home` before STARTED: a killer that finds STARTED set finds the home too.
         task.set_home(self.shared);
         let flags = task.raise(STARTED);
@@ -334,13 +367,14 @@ impl Hub {
         self.slice(fiber);
     }
 
-    #[inline]
+    #[inline(always)]
     fn slice(&self, fiber: Fiber) {
         let control = fiber.header();
-        control.state.set(State::Running);
         let published = &self.shared.published;
         published.running.store(control.id, Relaxed);
-        published.site.store(std::ptr::from_ref(control.site).cast_mut(), Relaxed);
+        published
+            .site
+            .store(std::ptr::from_ref(control.site).cast_mut(), Relaxed);
         Published::add(&published.switches, 1);
         self.budget.set(BUDGET);
         self.current.set(Some(fiber));
@@ -348,12 +382,12 @@ impl Hub {
         // queue has not ended.
         let ended = unsafe { fiber.resume() };
         self.current.set(None);
-        published.running.store(0, Relaxed);
         if ended {
             self.finish(fiber);
         }
     }
 
+    #[inline(never)]
     fn finish(&self, fiber: Fiber) {
         // SAFETY: it has ended, `body` cleared the fiber word, parks cancel their timer and leave
         // their queues before they return, so no copy of the reference is left.
@@ -366,6 +400,9 @@ impl Hub {
         if self.starving.get().is_some() {
             self.feed();
         }
+        // Pairs with the heavy barrier in `ask_for_stack`: either we see the flag, or a worker that
+        // starves sees what we have just published.
+        membarrier::light();
         if self.rt.budget.take_starved() {
             self.rt.stack_freed();
         }
@@ -382,13 +419,34 @@ impl Hub {
             self.starved.borrow_mut().push_back(task);
             self.starving.set(Some(shared));
         }
-        self.rt.budget.set_starved();
+    }
+
+    /// Tells everybody that a stack is wanted, and tries once more.
+    #[cold]
+    fn ask_for_stack(&self, spec: StackSpec) -> Option<StackSlot> {
+        let budget = &self.rt.budget;
+        budget.set_starved();
+        // A stack that came free before the flag could be seen has called nobody.
+        membarrier::heavy();
+        let slot = self.stacks.borrow_mut().take(spec).ok();
+        if slot.is_none() && budget.in_use() > self.rt.live() {
+            // Others have credits in reserve, and give them up when they read this.
+            let others = self
+                .rt
+                .workers
+                .iter()
+                .filter(|w| !std::ptr::eq(**w, self.shared));
+            others.for_each(|w| w.send(Mail::StackFreed));
+        }
+        slot
     }
 
     /// Lines the starved up again.
     #[cold]
     fn feed(&self) {
-        let Some(shared) = self.starving.take() else { return };
+        let Some(shared) = self.starving.take() else {
+            return;
+        };
         let mut ready = self.ready.borrow_mut();
         for task in self.starved.borrow_mut().drain(..) {
             ready.push_pinned(task);
@@ -414,7 +472,7 @@ impl Hub {
     pub(crate) fn wake(&self, task: &TaskRef, park: u32) {
         if let Some(fiber) = self.fiber_of(task) {
             let control = fiber.header();
-            if control.park.get() == park && control.state.get() == State::Parked {
+            if control.park.get() == park && control.parked.get() {
                 Published::add(&self.shared.published.wakes, 1);
                 self.make_ready(fiber, Wake::Woken);
             }
@@ -423,18 +481,22 @@ impl Hub {
 
     /// Gives the task its permit, or ends the park that waits for it.
     pub(crate) fn unpark(&self, task: &TaskRef) {
-        let Some(fiber) = self.fiber_of(task) else { return };
+        let Some(fiber) = self.fiber_of(task) else {
+            return;
+        };
         let control = fiber.header();
         control.permit.set(true);
         let waits = control.reason.get().kind() == crate::wait_reason::WaitKind::Park;
-        if waits && control.state.get() == State::Parked {
+        if waits && control.parked.get() {
             self.make_ready(fiber, Wake::Woken);
         }
     }
 
     /// Tells the task of a kill.
     pub(crate) fn interrupt(&self, task: &TaskRef) {
-        let Some(fiber) = self.fiber_of(task) else { return };
+        let Some(fiber) = self.fiber_of(task) else {
+            return;
+        };
         let control = fiber.header();
         if task.flags() & KILLED != 0 {
             control.attention.set(control.attention.get() | KILL);
@@ -444,7 +506,7 @@ impl Hub {
 
     fn interrupt_if_pending(&self, fiber: Fiber) {
         let control = fiber.header();
-        if control.state.get() == State::Parked && control.pending().is_some() {
+        if control.parked.get() && control.pending().is_some() {
             self.make_ready(fiber, Wake::Interrupted);
         }
     }
@@ -452,7 +514,7 @@ impl Hub {
     #[inline]
     fn make_ready(&self, fiber: Fiber, wake: Wake) {
         let control = fiber.header();
-        control.state.set(State::Ready);
+        control.parked.set(false);
         control.wake.set(wake);
         if let Some(timer) = control.timer.take() {
             self.timers.borrow_mut().cancel(timer);
@@ -470,10 +532,13 @@ impl Hub {
         control.reason.set(reason);
         control.since.set(self.now.get());
         if let Some(deadline) = deadline {
-            let key = self.timers.borrow_mut().insert(deadline, Target(fiber.to_word()));
+            let key = self
+                .timers
+                .borrow_mut()
+                .insert(deadline, Target(fiber.to_word()));
             control.timer.set(Some(key));
         }
-        control.state.set(State::Parked);
+        control.parked.set(true);
         self.switch(fiber);
         control.wake.get()
     }
@@ -481,7 +546,6 @@ impl Hub {
     /// Lets others run first.
     #[inline]
     pub(crate) fn yield_now(&self, fiber: Fiber) {
-        fiber.header().state.set(State::Ready);
         self.ready.borrow_mut().push(fiber);
         self.switch(fiber);
     }
@@ -489,53 +553,47 @@ impl Hub {
     #[inline]
     fn switch(&self, fiber: Fiber) {
         let control = fiber.header();
-        if control.hooked.get() {
+        if control.quirks.get() & HOOKED != 0 {
             control.switched_out();
         }
         // SAFETY: `fiber` is current (the callers got it from `Caller::Task`), so this runs on it.
         unsafe { fiber.suspend() };
-        if control.hooked.get() {
+        if control.quirks.get() & HOOKED != 0 {
             control.switched_in();
         }
     }
 
     /// Arms a time-out frame's timer.
     pub(crate) fn arm_frame(&self, fiber: Fiber, deadline: Nanos) -> TimerKey {
-        self.timers.borrow_mut().insert(deadline, Target(fiber.to_word() | 1))
+        self.timers
+            .borrow_mut()
+            .insert(deadline, Target(fiber.to_word() | 1))
     }
 
     pub(crate) fn cancel_timer(&self, key: TimerKey) {
         self.timers.borrow_mut().cancel(key);
     }
 
-    /// Runs `f` on this thread's own stack. The current task must not park meanwhile.
+    /// Runs `f` on this thread's own stack. The caller makes sure that the current task does not
+    /// park meanwhile, and is not on that stack already.
     pub(crate) fn on_worker_stack<R>(&self, fiber: Fiber, f: impl FnOnce() -> R) -> R {
-        let outer = self.on_worker_stack.replace(true);
-        struct Back<'a>(&'a Cell<bool>, bool);
-        impl Drop for Back<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.1);
-            }
-        }
-        let _back = Back(&self.on_worker_stack, outer);
-        if outer {
-            return f();
-        }
-        // SAFETY: `fiber` is current, and every park looks at `on_worker_stack` first.
+        // SAFETY: `fiber` is current, and `Control::on_worker_stack` keeps it from parking.
         unsafe { fiber.on_parent_stack(f) }
     }
 
-    pub(crate) fn is_on_worker_stack(&self) -> bool {
-        self.on_worker_stack.get()
+    /// Whether this is a forked child, where the hub's poller and the other workers are not ours.
+    #[inline]
+    pub(crate) fn is_stale(&self) -> bool {
+        !self.epoch.is_on(self.epoch_page)
     }
 
     // ---- sight and end ----------------------------------------------------------------------
 
     fn for_each_fiber(&self, mut f: impl FnMut(Fiber)) {
-        self.stacks.borrow().for_each_live(&mut |top, colour| {
+        self.stacks.borrow().for_each_live(&mut |top, offset| {
             // SAFETY: a slot is taken and gets its fiber in one go in `start`, and is given back
             // only after the fiber's release.
-            f(unsafe { FiberRef::at(top, colour) });
+            f(unsafe { FiberRef::at(top, offset) });
         });
     }
 
@@ -544,16 +602,20 @@ impl Hub {
         let mut tasks = Vec::with_capacity(self.live.get());
         self.for_each_fiber(|fiber| {
             let c = fiber.header();
-            let state = match c.state.get() {
-                State::Running => TaskState::Running,
-                State::Ready => TaskState::Ready,
-                State::Parked => TaskState::Parked,
+            let state = match c.parked.get() {
+                true => TaskState::Parked,
+                false if self.current.get() == Some(fiber) => TaskState::Running,
+                false => TaskState::Ready,
             };
             tasks.push(info(&c.task, state, c.reason.get(), c.since.get()));
         });
         let unstarted = |task: &TaskRef| info(task, TaskState::Unstarted, WaitReason::NONE, 0);
-        self.shared.unstarted.for_each(|task| tasks.push(unstarted(task)));
-        tasks.extend(self.ready.borrow().pinned().map(unstarted));
+        self.shared
+            .unstarted
+            .for_each(|task| tasks.push(unstarted(task)));
+        self.ready
+            .borrow()
+            .for_each_pinned(|task| tasks.push(unstarted(task)));
         tasks.extend(self.starved.borrow().iter().map(unstarted));
         tasks
     }
@@ -578,11 +640,15 @@ impl Hub {
 
     /// Begins to end: kills every task, started or not.
     fn stop(&self, at: Nanos) {
-        self.stop_at.set(Some(self.stop_at.get().map_or(at, |have| have.min(at))));
+        self.stop_at
+            .set(Some(self.stop_at.get().map_or(at, |have| have.min(at))));
         self.shared.unstarted.for_each(|task| {
             task.raise(KILLED);
         });
-        for task in self.ready.borrow().pinned().chain(self.starved.borrow().iter()) {
+        self.ready.borrow().for_each_pinned(|task| {
+            task.raise(KILLED);
+        });
+        for task in self.starved.borrow().iter() {
             task.raise(KILLED);
         }
         while let Some(task) = self.rt.injector.pop() {
@@ -620,14 +686,35 @@ fn body(fiber: Fiber) {
     let task = unsafe { std::ptr::read(&raw const *control.task) };
     // SAFETY: once, here, on the task's own stack, by the worker that starts it.
     let exit = unsafe { task.run() };
+    if fork::is_lost(task.id()) {
+        end_of_child(&task);
+    }
     control.ended();
+    let tell = current::hub().map(|hub| hub.rt.upcalls.tell);
     let done = task.complete(exit);
     if let Some(joiner) = done.joiner {
         joiner.wake();
     }
-    for listener in done.listeners {
-        crate::task::tell(listener, exit);
+    if let Some(tell) = tell {
+        done.listeners
+            .into_iter()
+            .for_each(|listener| tell(listener, exit));
     }
+}
+
+/// The task has forked, and its copy in the child is at its bottom: nothing is left there that
+/// could go on.
+#[cold]
+fn end_of_child(task: &TaskRef) -> ! {
+    crate::report::line(&format!(
+        "sward: the child that task {} '{}' spawned at {} forked has come to the end of the task; \
+         exiting with status 1 (call _exit or exec in the child before)",
+        task.id(),
+        task.name().unwrap_or("unnamed"),
+        task.site()
+    ));
+    // SAFETY: a number and nothing else.
+    unsafe { libc::_exit(1) }
 }
 
 pub(crate) fn build_poll() -> io::Result<(mio::Poll, mio::Waker)> {

@@ -3,17 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 
 use super::cell::TaskRef;
+use super::extras::{Exit, Listener};
 use super::worker::WorkerShared;
 use crate::config::Config;
 use crate::fiber::budget::Budget;
 use crate::fork;
 use crate::membarrier;
 
+/// Sleeps for at most that long. `true`: something has come.
+pub(crate) type Doze<'a> = &'a dyn Fn(Option<Duration>) -> bool;
+
+/// What the hub calls in the layers above it.
+#[derive(Clone, Copy)]
+pub(crate) struct Upcalls {
+    /// Sleep by calling the closure, with nothing left to wake this worker from inside.
+    pub(crate) watch: fn(&Arc<RuntimeShared>, Doze<'_>),
+    /// Tell of a task's end.
+    pub(crate) tell: fn(Listener, Exit),
+}
+
 pub(crate) struct RuntimeShared {
+    pub(crate) upcalls: Upcalls,
     pub(crate) config: Config,
     pub(crate) workers: Box<[&'static WorkerShared]>,
     /// Tasks spawned by threads that are not workers, for whoever has time.
@@ -28,7 +43,6 @@ pub(crate) struct RuntimeShared {
     /// Goes up with each sign of life, so that one silence is reported once.
     pub(crate) reported_at: AtomicU64,
     pub(crate) stopping: AtomicBool,
-    next_ids: AtomicU64,
     next_worker: AtomicU32,
     pub(crate) epoch: fork::Epoch,
 }
@@ -37,8 +51,14 @@ pub(crate) struct RuntimeShared {
 const ID_BLOCK: u64 = 64;
 
 impl RuntimeShared {
-    pub(crate) fn new(config: Config, workers: Vec<&'static WorkerShared>, budget: Budget) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        workers: Vec<&'static WorkerShared>,
+        budget: Budget,
+        upcalls: Upcalls,
+    ) -> Self {
         Self {
+            upcalls,
             config,
             workers: workers.into(),
             injector: SegQueue::new(),
@@ -48,7 +68,6 @@ impl RuntimeShared {
             quiet: AtomicUsize::new(0),
             reported_at: AtomicU64::new(u64::MAX),
             stopping: AtomicBool::new(false),
-            next_ids: AtomicU64::new(1),
             next_worker: AtomicU32::new(0),
             epoch: fork::Epoch::current(),
         }
@@ -56,12 +75,12 @@ impl RuntimeShared {
 
     /// Hands out task ids: the first and the end of a block.
     pub(crate) fn id_block(&self) -> (u64, u64) {
-        let first = self.next_ids.fetch_add(ID_BLOCK, Relaxed);
+        let first = fork::task_ids(ID_BLOCK);
         (first, first + ID_BLOCK)
     }
 
     pub(crate) fn one_id(&self) -> u64 {
-        self.next_ids.fetch_add(1, Relaxed)
+        fork::task_ids(1)
     }
 
     /// Puts a task where the next worker with time finds it.
@@ -109,7 +128,10 @@ impl RuntimeShared {
     }
 
     pub(crate) fn live(&self) -> usize {
-        self.workers.iter().map(|w| w.published.live.load(Relaxed)).sum()
+        self.workers
+            .iter()
+            .map(|w| w.published.live.load(Relaxed))
+            .sum()
     }
 
     pub(crate) fn unstarted(&self) -> u64 {

@@ -58,7 +58,8 @@ impl Unstarted {
     pub(crate) fn put_back(&self, task: TaskRef) {
         let mut queue = self.queue.lock();
         queue.push_front(task);
-        self.taken.store(self.taken.load(Relaxed).wrapping_sub(1), Relaxed);
+        self.taken
+            .store(self.taken.load(Relaxed).wrapping_sub(1), Relaxed);
     }
 
     /// Number of tasks ever put in.
@@ -69,8 +70,8 @@ impl Unstarted {
     /// Number of those that were in when `put` was read and still are.
     pub(crate) fn waiting_since(&self, put: u64) -> u64 {
         let taken = self.taken.load(Relaxed);
-        // A task put back lets `taken` go back below 0 for a moment: then nothing is told.
-        if taken > put { 0 } else { put - taken }
+        // A task put back lets `taken` go below 0 for a moment: then nothing is told.
+        put.saturating_sub(taken)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -83,7 +84,8 @@ impl Unstarted {
         let n = queue.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         let rest = queue.split_off(n);
         let oldest = std::mem::replace(&mut *queue, rest);
-        self.taken.store(self.taken.load(Relaxed) + n as u64, Relaxed);
+        self.taken
+            .store(self.taken.load(Relaxed) + n as u64, Relaxed);
         oldest
     }
 

@@ -10,8 +10,10 @@
 //! and does nothing. So a spurious wake-up from an earlier wait cannot happen.
 
 use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Thread;
 use std::time::Instant;
 
@@ -44,8 +46,15 @@ impl Waiter {
     }
 }
 
-/// One who waits in a queue whose lock it takes before it leaves.
-pub(crate) struct Queued(ManuallyDrop<Waiter>);
+/// One who waits in a queue whose lock it takes before it leaves: two words that are easily moved.
+#[derive(Clone, Copy)]
+pub(crate) struct Queued {
+    /// The address of a task's cell, or that of a parker with the lowest bit set.
+    who: NonZeroUsize,
+    park: u32,
+}
+
+const THREAD: usize = 1;
 
 impl Queued {
     /// A waiter that is the task `task` in its park number `park`.
@@ -53,13 +62,13 @@ impl Queued {
     /// # Safety
     /// The result stays in queues behind locks, and the one who waits takes each of those locks
     /// and makes sure that the result is no longer in there before its reference ends. Whoever
-    /// takes it out calls [`Queued::wake`] before unlocking.
+    /// takes it out calls [`Queued::wake`] once, before unlocking.
     #[inline]
     pub(crate) unsafe fn task(task: &TaskRef, park: u32) -> Self {
-        // SAFETY: a bitwise copy that is never dropped (ManuallyDrop) and by the contract not
-        // used after the original.
-        let copy = unsafe { std::ptr::read(task) };
-        Self(ManuallyDrop::new(Waiter::Task(copy, park)))
+        Self {
+            who: task.address(),
+            park,
+        }
     }
 
     /// A waiter that is the thread of `parker`.
@@ -67,26 +76,77 @@ impl Queued {
     /// # Safety
     /// As [`Queued::task`].
     pub(crate) unsafe fn thread(parker: &Arc<ThreadParker>) -> Self {
-        // SAFETY: as above.
-        let copy = unsafe { std::ptr::read(parker) };
-        Self(ManuallyDrop::new(Waiter::Thread(copy)))
+        Self {
+            who: NonNull::from(&**parker).addr() | THREAD,
+            park: 0,
+        }
     }
 
-    /// Wakes a task of this worker at once; everybody else must be woken by the result, after
-    /// the queue's lock has been given back.
-    #[must_use]
+    /// Wakes a task of this worker at once; everybody else is woken by the result, after the
+    /// queue's lock has been given back.
     #[inline]
-    pub(crate) fn wake(self) -> Option<Waiter> {
-        match &*self.0 {
-            Waiter::Task(task, park) => {
-                if current::wake_here(task, *park) {
-                    None
-                } else {
-                    Some(Waiter::Task(task.clone(), *park))
-                }
+    pub(crate) fn wake(self) -> Late {
+        let address = self.who.get();
+        if address & THREAD == 0 {
+            // SAFETY: by `task`'s contract the one who waits, and so its reference, is still there.
+            let task = ManuallyDrop::new(unsafe { TaskRef::from_word(address) });
+            if current::wake_here(&task, self.park) {
+                return Late::NOBODY;
             }
-            Waiter::Thread(parker) => Some(Waiter::Thread(parker.clone())),
         }
+        self.late()
+    }
+
+    /// The same waiter with a reference of its own.
+    #[cold]
+    fn late(self) -> Late {
+        let address = self.who.get();
+        if address & THREAD == 0 {
+            // SAFETY: as in `wake`.
+            let task = ManuallyDrop::new(unsafe { TaskRef::from_word(address) });
+            let _counted = ManuallyDrop::new(TaskRef::clone(&task));
+        } else {
+            let parker = (address & !THREAD) as *const ThreadParker;
+            // SAFETY: from a reference into an Arc that is still there, by `thread`'s contract.
+            unsafe { Arc::increment_strong_count(parker) };
+        }
+        Late {
+            who: Some(self.who),
+            park: self.park,
+        }
+    }
+}
+
+/// A waiter that must still be woken, with a reference of its own; or none. Two words, because a
+/// returned [`Waiter`] would go through memory.
+#[must_use = "somebody waits to be woken"]
+pub(crate) struct Late {
+    who: Option<NonZeroUsize>,
+    park: u32,
+}
+
+impl Late {
+    pub(crate) const NOBODY: Self = Self { who: None, park: 0 };
+
+    /// Wakes it, if there is one.
+    #[inline]
+    pub(crate) fn wake(self) {
+        if let Some(waiter) = self.into_waiter() {
+            waiter.wake();
+        }
+    }
+
+    /// The waiter, if there is one.
+    #[inline]
+    pub(crate) fn into_waiter(self) -> Option<Waiter> {
+        let address = self.who?.get();
+        Some(if address & THREAD == 0 {
+            // SAFETY: `Queued::late` counted this reference, and `self` is used once.
+            Waiter::Task(unsafe { TaskRef::from_word(address) }, self.park)
+        } else {
+            // SAFETY: as above.
+            Waiter::Thread(unsafe { Arc::from_raw((address & !THREAD) as *const ThreadParker) })
+        })
     }
 }
 
@@ -98,7 +158,15 @@ pub(crate) struct ThreadParker {
     thread: Thread,
 }
 
+/// Threads that are blocked without a deadline right now.
+static BLOCKED: AtomicUsize = AtomicUsize::new(0);
+
 impl ThreadParker {
+    /// Returns how many threads are blocked for ever, unless somebody wakes them.
+    pub(crate) fn blocked() -> usize {
+        BLOCKED.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             woken: AtomicBool::new(false),
@@ -138,13 +206,21 @@ impl ThreadParker {
         Self::block(&self.permit, deadline)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where a thread itself blocks"
+    )]
     fn block(flag: &AtomicBool, deadline: Option<Instant>) -> bool {
         loop {
             if flag.swap(false, Ordering::Acquire) {
                 return true;
             }
             match deadline {
-                None => std::thread::park(),
+                None => {
+                    BLOCKED.fetch_add(1, Ordering::Relaxed);
+                    std::thread::park();
+                    BLOCKED.fetch_sub(1, Ordering::Relaxed);
+                }
                 Some(at) => {
                     let left = at.saturating_duration_since(clock::now());
                     if left.is_zero() {

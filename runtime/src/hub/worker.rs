@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 
 use super::cell::TaskRef;
 use super::inbox::Inbox;
-use super::listing::ListRequest;
+use super::question::{Question, TaskInfo};
 use super::unstarted::Unstarted;
 use crate::clock::Nanos;
+use crate::fiber::stack::StackCensus;
 use crate::sync::short_lock::ShortLock;
 
 /// What other threads send to a worker.
@@ -27,7 +28,9 @@ pub(crate) enum Mail {
     /// Start this task here.
     Start(TaskRef),
     /// Describe your tasks.
-    List(Arc<ListRequest>),
+    List(Arc<Question<Vec<TaskInfo>>>),
+    /// Count your stacks and how deep they have been used.
+    Census(Arc<Question<StackCensus>>),
     /// A stack has come free somewhere.
     StackFreed,
     /// End: kill everything; what has not ended by then is leaked.
@@ -72,8 +75,26 @@ impl Published {
     }
 
     fn reset(&self) {
-        let Self { running, site, switches, looked, live, ready, started, finished, .. } = self;
-        for c in [running, switches, looked, started, finished, &self.wakes, &self.polls] {
+        let Self {
+            running,
+            site,
+            switches,
+            looked,
+            live,
+            ready,
+            started,
+            finished,
+            ..
+        } = self;
+        for c in [
+            running,
+            switches,
+            looked,
+            started,
+            finished,
+            &self.wakes,
+            &self.polls,
+        ] {
             c.store(0, Relaxed);
         }
         for c in [live, ready, &self.timers, &self.stacks] {

@@ -19,10 +19,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::short_lock::ShortLock;
+use super::short_lock::{ShortGuard, ShortLock};
 use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited};
 use crate::clock;
-use crate::hub::waiter::Waiter;
+use crate::hub::waiter::{Late, Queued};
+use crate::park;
 use crate::wait_reason::{WaitKind, WaitReason};
 
 struct Channel<T> {
@@ -35,10 +36,9 @@ struct State<T> {
     buffer: VecDeque<T>,
     capacity: usize,
     senders: WaitQueue<T>,
-    receivers: WaitQueue<Option<T>>,
+    receivers: WaitQueue<T>,
     sender_handles: usize,
     receiver_handles: usize,
-    address: usize,
 }
 
 /// The sending end of a channel; clones share it.
@@ -63,7 +63,7 @@ pub struct Receiver<T> {
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     // More than that is allocated as it fills.
     let buffer = VecDeque::with_capacity(capacity.min(1024));
-    let channel = Arc::new_cyclic(|weak: &std::sync::Weak<Channel<T>>| Channel {
+    let channel = Arc::new(Channel {
         state: ShortLock::new(State {
             buffer,
             capacity,
@@ -71,11 +71,15 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
             receivers: WaitQueue::new(),
             sender_handles: 1,
             receiver_handles: 1,
-            address: weak.as_ptr().addr(),
         }),
         closed: AtomicBool::new(false),
     });
-    (Sender { channel: channel.clone() }, Receiver { channel })
+    (
+        Sender {
+            channel: channel.clone(),
+        },
+        Receiver { channel },
+    )
 }
 
 /// Returns the ends of a channel that holds as many values as memory does; `send` never parks.
@@ -107,31 +111,22 @@ pub fn rendezvous<T>() -> (Sender<T>, Receiver<T>) {
     bounded(0)
 }
 
-/// What an operation under the lock leaves to do after it: a waiter that is not of this worker.
-type Late = Option<Waiter>;
-
-fn wake_late(late: Late) {
-    if let Some(waiter) = late {
-        waiter.wake();
-    }
-}
-
 impl<T> State<T> {
     /// Puts the value where it belongs, or gives it back.
     #[inline]
     fn try_put(&mut self, value: T) -> Result<Late, TrySendError<T>> {
+        if !self.receivers.is_empty() {
+            return Ok(self
+                .receivers
+                .deliver(value)
+                .map_or(Late::NOBODY, Queued::wake));
+        }
         if self.receiver_handles == 0 {
             return Err(TrySendError::Disconnected(value));
         }
-        if !self.receivers.is_empty() {
-            return match self.receivers.deliver(Some(value)) {
-                Ok(receiver) => Ok(receiver.wake()),
-                Err(_) => unreachable!("somebody waits"),
-            };
-        }
         if self.buffer.len() < self.capacity {
             self.buffer.push_back(value);
-            return Ok(None);
+            return Ok(Late::NOBODY);
         }
         Err(TrySendError::Full(value))
     }
@@ -140,14 +135,14 @@ impl<T> State<T> {
     #[inline]
     fn try_take(&mut self) -> Result<(T, Late), TryRecvError> {
         if let Some(value) = self.buffer.pop_front() {
-            let mut late = None;
+            let mut late = Late::NOBODY;
             if let Some((sender, next)) = self.senders.pop() {
-                self.buffer.push_back(next);
+                self.buffer.extend(next);
                 late = sender.wake();
             }
             return Ok((value, late));
         }
-        if let Some((sender, value)) = self.senders.pop() {
+        if let Some((sender, Some(value))) = self.senders.pop() {
             return Ok((value, sender.wake()));
         }
         Err(if self.sender_handles == 0 {
@@ -173,13 +168,12 @@ impl<T> Sender<T> {
     /// buffer has it, it is sent and the kill comes at the next park.
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.put(value, None) {
-            Waited::Now(Ok(())) | Waited::Woken(None) => Ok(()),
-            Waited::Now(Err(value)) | Waited::Woken(Some(value)) => {
-                Err(SendError::Disconnected(value))
+        self.put(value, None).map_err(|e| match e {
+            SendTimeoutError::Disconnected(value) => SendError::Disconnected(value),
+            SendTimeoutError::Unwinding(value) | SendTimeoutError::TimedOut(value) => {
+                SendError::Unwinding(value)
             }
-            Waited::Refused(value) | Waited::TimedOut(value) => Err(SendError::Unwinding(value)),
-        }
+        })
     }
 
     /// As [`send`](Self::send), for at most `limit`.
@@ -187,14 +181,7 @@ impl<T> Sender<T> {
     /// # Errors
     /// As `send`, and with the value back when the time has passed.
     pub fn send_timeout(&self, value: T, limit: Duration) -> Result<(), SendTimeoutError<T>> {
-        match self.put(value, clock::deadline(limit)) {
-            Waited::Now(Ok(())) | Waited::Woken(None) => Ok(()),
-            Waited::Now(Err(value)) | Waited::Woken(Some(value)) => {
-                Err(SendTimeoutError::Disconnected(value))
-            }
-            Waited::TimedOut(value) => Err(SendTimeoutError::TimedOut(value)),
-            Waited::Refused(value) => Err(SendTimeoutError::Unwinding(value)),
-        }
+        self.put(value, clock::deadline(limit))
     }
 
     /// Sends a value if that needs no waiting.
@@ -206,33 +193,43 @@ impl<T> Sender<T> {
     /// Gives the value back: the channel is full, or every receiver has gone.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         let late = self.channel.state.lock().try_put(value)?;
-        wake_late(late);
+        late.wake();
         Ok(())
     }
 
     #[inline]
-    fn put(&self, value: T, deadline: Option<Instant>) -> Waited<Result<(), T>, T> {
+    fn put(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        park::checkpoint();
+        let mut state = self.channel.state.lock();
+        match state.try_put(value) {
+            Ok(late) => {
+                drop(state);
+                late.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(value)) => self.wait(state, value, deadline),
+            Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
+        }
+    }
+
+    fn wait(
+        &self,
+        state: ShortGuard<'_, State<T>>,
+        value: T,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
         let wait = Wait {
             lock: &self.channel.state,
             queue: |state| &mut state.senders,
-            reason: |state| WaitReason::new(WaitKind::Send, state.address as u64),
+            reason: WaitReason::on(WaitKind::Send, &*self.channel),
             deadline,
             unwinding: Unwinding::Refuse,
         };
-        let attempt = |state: &mut State<T>| match state.try_put(value) {
-            Ok(late) => Ok(Ok(late)),
-            Err(TrySendError::Full(value)) => Err(value),
-            Err(TrySendError::Disconnected(value)) => Ok(Err(value)),
-        };
-        match wait.run(attempt, || self.channel.closed.load(Relaxed)) {
-            Waited::Now(Ok(late)) => {
-                wake_late(late);
-                Waited::Now(Ok(()))
-            }
-            Waited::Now(Err(value)) => Waited::Now(Err(value)),
-            Waited::Woken(back) => Waited::Woken(back),
-            Waited::TimedOut(value) => Waited::TimedOut(value),
-            Waited::Refused(value) => Waited::Refused(value),
+        match wait.wait(state, Some(value), || self.channel.closed.load(Relaxed)) {
+            Waited::Woken(Some(value)) => Err(SendTimeoutError::Disconnected(value)),
+            Waited::TimedOut(Some(value)) => Err(SendTimeoutError::TimedOut(value)),
+            Waited::Refused(Some(value)) => Err(SendTimeoutError::Unwinding(value)),
+            Waited::Woken(None) | Waited::TimedOut(None) | Waited::Refused(None) => Ok(()),
         }
     }
 
@@ -266,11 +263,10 @@ impl<T> Receiver<T> {
     /// A value that was handed over is received; the kill comes at the next park.
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        match self.take(None) {
-            Waited::Now(Ok(value)) | Waited::Woken(Some(Some(value))) => Ok(value),
-            Waited::Now(Err(())) | Waited::Woken(_) => Err(RecvError::Disconnected),
-            Waited::Refused(_) | Waited::TimedOut(_) => Err(RecvError::Unwinding),
-        }
+        self.take(None).map_err(|e| match e {
+            RecvTimeoutError::Disconnected => RecvError::Disconnected,
+            RecvTimeoutError::Unwinding | RecvTimeoutError::TimedOut => RecvError::Unwinding,
+        })
     }
 
     /// As [`recv`](Self::recv), for at most `limit`.
@@ -278,12 +274,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// As `recv`, and when the time has passed.
     pub fn recv_timeout(&self, limit: Duration) -> Result<T, RecvTimeoutError> {
-        match self.take(clock::deadline(limit)) {
-            Waited::Now(Ok(value)) | Waited::Woken(Some(Some(value))) => Ok(value),
-            Waited::Now(Err(())) | Waited::Woken(_) => Err(RecvTimeoutError::Disconnected),
-            Waited::TimedOut(_) => Err(RecvTimeoutError::TimedOut),
-            Waited::Refused(_) => Err(RecvTimeoutError::Unwinding),
-        }
+        self.take(clock::deadline(limit))
     }
 
     /// Receives the oldest value if there is one.
@@ -295,33 +286,42 @@ impl<T> Receiver<T> {
     /// When the channel is empty: for now, or for ever because every sender has gone.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         let (value, late) = self.channel.state.lock().try_take()?;
-        wake_late(late);
+        late.wake();
         Ok(value)
     }
 
     #[inline]
-    fn take(&self, deadline: Option<Instant>) -> Waited<Result<T, ()>, Option<T>> {
+    fn take(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        park::checkpoint();
+        let mut state = self.channel.state.lock();
+        match state.try_take() {
+            Ok((value, late)) => {
+                drop(state);
+                late.wake();
+                Ok(value)
+            }
+            Err(TryRecvError::Empty) => self.wait(state, deadline),
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn wait(
+        &self,
+        state: ShortGuard<'_, State<T>>,
+        deadline: Option<Instant>,
+    ) -> Result<T, RecvTimeoutError> {
         let wait = Wait {
             lock: &self.channel.state,
             queue: |state| &mut state.receivers,
-            reason: |state| WaitReason::new(WaitKind::Recv, state.address as u64),
+            reason: WaitReason::on(WaitKind::Recv, &*self.channel),
             deadline,
             unwinding: Unwinding::Refuse,
         };
-        let attempt = |state: &mut State<T>| match state.try_take() {
-            Ok(got) => Ok(Ok(got)),
-            Err(TryRecvError::Empty) => Err(None),
-            Err(TryRecvError::Disconnected) => Ok(Err(())),
-        };
-        match wait.run(attempt, || true) {
-            Waited::Now(Ok((value, late))) => {
-                wake_late(late);
-                Waited::Now(Ok(value))
-            }
-            Waited::Now(Err(())) => Waited::Now(Err(())),
-            Waited::Woken(value) => Waited::Woken(value),
-            Waited::TimedOut(nothing) => Waited::TimedOut(nothing),
-            Waited::Refused(nothing) => Waited::Refused(nothing),
+        match wait.wait(state, None, || true) {
+            Waited::Woken(Some(value)) => Ok(value),
+            Waited::Woken(None) => Err(RecvTimeoutError::Disconnected),
+            Waited::TimedOut(_) => Err(RecvTimeoutError::TimedOut),
+            Waited::Refused(_) => Err(RecvTimeoutError::Unwinding),
         }
     }
 
@@ -349,14 +349,18 @@ impl<T> Receiver<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         self.channel.state.lock().sender_handles += 1;
-        Self { channel: self.channel.clone() }
+        Self {
+            channel: self.channel.clone(),
+        }
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         self.channel.state.lock().receiver_handles += 1;
-        Self { channel: self.channel.clone() }
+        Self {
+            channel: self.channel.clone(),
+        }
     }
 }
 
@@ -372,11 +376,11 @@ impl<T> Drop for Sender<T> {
                 Some((receiver, _)) => receiver.wake(),
                 None => {
                     last = false;
-                    None
+                    Late::NOBODY
                 }
             };
             drop(state);
-            wake_late(late);
+            late.wake();
         }
     }
 }
@@ -395,10 +399,12 @@ impl<T> Drop for Receiver<T> {
         loop {
             let mut state = self.channel.state.lock();
             // Each blocked sender gets its own value back.
-            let Some(sender) = state.senders.give_back() else { break };
+            let Some(sender) = state.senders.give_back() else {
+                break;
+            };
             let late = sender.wake();
             drop(state);
-            wake_late(late);
+            late.wake();
         }
         drop(rest);
     }
@@ -452,13 +458,17 @@ impl<T> IntoIterator for Receiver<T> {
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Sender")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

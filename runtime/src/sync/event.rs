@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::short_lock::ShortLock;
 use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited, wake_all};
 use crate::clock;
+use crate::park;
 use crate::wait_reason::{WaitKind, WaitReason};
 
 /// A flag that tasks and threads can wait for (gevent's `Event`).
@@ -27,7 +28,6 @@ pub struct Event {
 
 struct State {
     set: bool,
-    address: usize,
     queue: WaitQueue<()>,
 }
 
@@ -36,7 +36,10 @@ impl Event {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            state: ShortLock::new(State { set: false, address: 0, queue: WaitQueue::new() }),
+            state: ShortLock::new(State {
+                set: false,
+                queue: WaitQueue::new(),
+            }),
         }
     }
 
@@ -44,7 +47,10 @@ impl Event {
     #[cfg(loom)]
     pub fn new() -> Self {
         Self {
-            state: ShortLock::new(State { set: false, address: 0, queue: WaitQueue::new() }),
+            state: ShortLock::new(State {
+                set: false,
+                queue: WaitQueue::new(),
+            }),
         }
     }
 
@@ -87,18 +93,19 @@ impl Event {
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        park::checkpoint();
+        let state = self.state.lock();
+        if state.set {
+            return true;
+        }
         let wait = Wait {
             lock: &self.state,
             queue: |state| &mut state.queue,
-            reason: |state| WaitReason::new(WaitKind::Event, state.address as u64),
+            reason: WaitReason::on(WaitKind::Event, self),
             deadline,
             unwinding: Unwinding::Block,
         };
-        let attempt = |state: &mut State| {
-            state.address = std::ptr::from_ref(self).addr();
-            if state.set { Ok(()) } else { Err(()) }
-        };
-        matches!(wait.run(attempt, || false), Waited::Now(()) | Waited::Woken(_))
+        matches!(wait.wait(state, None, || false), Waited::Woken(_))
     }
 }
 
@@ -113,6 +120,9 @@ impl fmt::Debug for Event {
         let state = self.state.lock();
         let (set, waiting) = (state.set, state.queue.len());
         drop(state);
-        f.debug_struct("Event").field("set", &set).field("waiting", &waiting).finish()
+        f.debug_struct("Event")
+            .field("set", &set)
+            .field("waiting", &waiting)
+            .finish()
     }
 }

@@ -6,12 +6,12 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use super::short_lock::ShortLock;
+use super::short_lock::{ShortGuard, ShortLock};
 use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited};
 use crate::clock;
 use crate::error::TimedOut;
-use crate::hub::waiter::Waiter;
-use crate::task;
+use crate::hub::current;
+use crate::park;
 use crate::wait_reason::{WaitKind, WaitReason};
 
 /// Mutual exclusion between tasks, workers and ordinary threads, first come, first served.
@@ -41,7 +41,6 @@ struct State {
     locked: bool,
     /// Id of the task that has it, 0 for a thread.
     holder: u64,
-    address: usize,
     queue: WaitQueue<u64>,
 }
 
@@ -67,15 +66,29 @@ impl<T> Mutex<T> {
     /// Returns an unlocked mutex.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> Self {
-        let state = State { locked: false, holder: 0, address: 0, queue: WaitQueue::new() };
-        Self { state: ShortLock::new(state), value: UnsafeCell::new(value) }
+        let state = State {
+            locked: false,
+            holder: 0,
+            queue: WaitQueue::new(),
+        };
+        Self {
+            state: ShortLock::new(state),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// Returns an unlocked mutex.
     #[cfg(loom)]
     pub fn new(value: T) -> Self {
-        let state = State { locked: false, holder: 0, address: 0, queue: WaitQueue::new() };
-        Self { state: ShortLock::new(state), value: UnsafeCell::new(value) }
+        let state = State {
+            locked: false,
+            holder: 0,
+            queue: WaitQueue::new(),
+        };
+        Self {
+            state: ShortLock::new(state),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// Returns the value.
@@ -112,33 +125,42 @@ impl<T: ?Sized> Mutex<T> {
 
     #[inline]
     fn acquire(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, T>, TimedOut> {
-        let me = task::current_id().unwrap_or(0);
+        park::checkpoint();
+        let me = current::task_id();
+        let mut state = self.state.lock();
+        if !state.locked {
+            state.locked = true;
+            state.holder = me;
+            drop(state);
+            return Ok(self.guard());
+        }
+        self.wait(state, me, deadline)
+    }
+
+    fn wait(
+        &self,
+        state: ShortGuard<'_, State>,
+        me: u64,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'_, T>, TimedOut> {
         let wait = Wait {
             lock: &self.state,
             queue: |state| &mut state.queue,
-            reason: |state| {
-                WaitReason::new(WaitKind::Mutex, state.address as u64).held_by(state.holder)
-            },
+            reason: WaitReason::on(WaitKind::Mutex, self).held_by(state.holder),
             deadline,
             unwinding: Unwinding::Block,
         };
-        let attempt = |state: &mut State| {
-            if state.locked {
-                state.address = std::ptr::from_ref(self).addr();
-                return Err(me);
-            }
-            state.locked = true;
-            state.holder = me;
-            Ok(())
-        };
-        match wait.run(attempt, || false) {
-            Waited::Now(()) | Waited::Woken(_) => Ok(self.guard()),
+        match wait.wait(state, Some(me), || false) {
+            Waited::Woken(_) => Ok(self.guard()),
             Waited::TimedOut(_) | Waited::Refused(_) => Err(TimedOut),
         }
     }
 
     fn guard(&self) -> MutexGuard<'_, T> {
-        MutexGuard { mutex: self, not_send: PhantomData }
+        MutexGuard {
+            mutex: self,
+            not_send: PhantomData,
+        }
     }
 
     /// Locks the mutex if it is free and nobody waits.
@@ -151,7 +173,7 @@ impl<T: ?Sized> Mutex<T> {
             return None;
         }
         state.locked = true;
-        state.holder = task::current_id().unwrap_or(0);
+        state.holder = current::task_id();
         drop(state);
         Some(self.guard())
     }
@@ -169,12 +191,10 @@ impl<T: ?Sized> Mutex<T> {
             state.holder = 0;
             return;
         };
-        state.holder = id;
+        state.holder = id.unwrap_or(0);
         let late = next.wake();
         drop(state);
-        if let Some(late) = late {
-            Waiter::wake(late);
-        }
+        late.wake();
     }
 }
 

@@ -8,9 +8,9 @@
 //!
 //! | state of a node | moved there by |
 //! |---|---|
-//! | waiting | [`wait`] puts it in |
+//! | in line | [`Wait::wait`] puts it in |
 //! | gone | a waker took it out with [`WaitQueue::pop`] (and has the payload) |
-//! | delivered | a waker filled it with [`WaitQueue::deliver`]; the waiter collects it |
+//! | delivered | a waker filled it ([`WaitQueue::deliver`], `give_back`); the waiter collects it |
 //!
 //! Exactly one side takes a waiter out, under the lock. So a waiter that was interrupted or timed
 //! out looks at its node: still waiting means that it leaves with that reason; gone or delivered
@@ -28,16 +28,14 @@ use crate::park::{self, Place};
 use crate::wait_reason::WaitReason;
 
 const NIL: u32 = u32::MAX;
-
-enum State<P> {
-    Free,
-    Waiting(Queued, P),
-    Delivered(P),
-}
+/// Nodes that are kept for the next waiters.
+const MANY: usize = 1024;
 
 struct Node<P> {
-    state: State<P>,
-    /// Tells one use of this node from the next.
+    /// There while the node is in line.
+    waiter: Option<Queued>,
+    payload: Option<P>,
+    /// Tells one use of this node from all others; `NIL` in a free one.
     ticket: u32,
     prev: u32,
     next: u32,
@@ -50,7 +48,9 @@ pub(crate) struct WaitQueue<P> {
     tail: u32,
     /// Free nodes, linked by `next`.
     free: u32,
+    /// Nodes in line, and nodes in use: in line or delivered.
     len: u32,
+    used: u32,
     tickets: u32,
 }
 
@@ -63,16 +63,25 @@ struct Ticket {
 
 /// What became of a waiter.
 enum Settled<P> {
-    Waiting(P),
+    Waiting(Option<P>),
     Gone,
     Delivered(P),
 }
 
 impl<P> WaitQueue<P> {
     pub(crate) const fn new() -> Self {
-        Self { nodes: Vec::new(), head: NIL, tail: NIL, free: NIL, len: 0, tickets: 0 }
+        Self {
+            nodes: Vec::new(),
+            head: NIL,
+            tail: NIL,
+            free: NIL,
+            len: 0,
+            used: 0,
+            tickets: 0,
+        }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.head == NIL
     }
@@ -82,144 +91,152 @@ impl<P> WaitQueue<P> {
         self.len as usize
     }
 
-    fn push(&mut self, waiter: Queued, payload: P, first: bool) -> Ticket {
-        let ticket = self.tickets;
-        self.tickets = self.tickets.wrapping_add(1);
-        let state = State::Waiting(waiter, payload);
-        let index = if self.free == NIL {
-            self.nodes.push(Node { state, ticket, prev: NIL, next: NIL });
-            // Four billion waiters would need 128 GiB of nodes.
-            u32::try_from(self.nodes.len() - 1).unwrap_or(NIL)
-        } else {
-            let index = self.free;
-            let node = &mut self.nodes[index as usize];
-            self.free = node.next;
-            *node = Node { state, ticket, prev: NIL, next: NIL };
-            index
-        };
-        if first {
-            self.nodes[index as usize].next = self.head;
-            match self.head {
-                NIL => self.tail = index,
-                head => self.nodes[head as usize].prev = index,
-            }
+    #[inline]
+    fn node(&mut self, index: u32) -> &mut Node<P> {
+        &mut self.nodes[index as usize]
+    }
+
+    #[inline]
+    fn push(&mut self, waiter: Queued, payload: Option<P>, first: bool) -> Ticket {
+        if self.free == NIL {
+            self.grow();
+        }
+        let index = self.free;
+        let (head, tail, ticket) = (self.head, self.tail, self.tickets);
+        // Never NIL, which marks a free node.
+        self.tickets = (ticket + 1) % NIL;
+        let node = self.node(index);
+        node.waiter = Some(waiter);
+        node.payload = payload;
+        node.ticket = ticket;
+        let next_free = node.next;
+        (node.prev, node.next) = if first { (NIL, head) } else { (tail, NIL) };
+        self.free = next_free;
+        if head == NIL {
+            (self.head, self.tail) = (index, index);
+        } else if first {
+            self.node(head).prev = index;
             self.head = index;
         } else {
-            self.nodes[index as usize].prev = self.tail;
-            match self.tail {
-                NIL => self.head = index,
-                tail => self.nodes[tail as usize].next = index,
-            }
+            self.node(tail).next = index;
             self.tail = index;
         }
         self.len += 1;
+        self.used += 1;
         Ticket { index, ticket }
     }
 
+    /// Makes a free node.
+    #[cold]
+    fn grow(&mut self) {
+        // Four billion waiters would need 200 GiB of nodes.
+        let index = u32::try_from(self.nodes.len()).unwrap_or(NIL);
+        let node = Node {
+            waiter: None,
+            payload: None,
+            ticket: NIL,
+            prev: NIL,
+            next: NIL,
+        };
+        self.nodes.push(node);
+        self.free = index;
+    }
+
+    #[inline]
     fn unlink(&mut self, index: u32) {
-        let (prev, next) = (self.nodes[index as usize].prev, self.nodes[index as usize].next);
-        match prev {
-            NIL => self.head = next,
-            prev => self.nodes[prev as usize].next = next,
+        let node = self.node(index);
+        let (prev, next) = (node.prev, node.next);
+        if prev == NIL {
+            self.head = next;
+        } else {
+            self.node(prev).next = next;
         }
-        match next {
-            NIL => self.tail = prev,
-            next => self.nodes[next as usize].prev = prev,
+        if next == NIL {
+            self.tail = prev;
+        } else {
+            self.node(next).prev = prev;
         }
         self.len -= 1;
     }
 
-    fn release(&mut self, index: u32) -> State<P> {
-        let node = &mut self.nodes[index as usize];
-        node.next = self.free;
+    /// Frees a node that is not in line.
+    #[inline]
+    fn release(&mut self, index: u32) -> Option<P> {
+        let free = self.free;
+        let node = self.node(index);
+        let payload = node.payload.take();
+        node.ticket = NIL;
+        node.next = free;
         self.free = index;
-        let state = std::mem::replace(&mut node.state, State::Free);
-        if self.len == 0 && self.nodes.len() > 1024 && self.nodes.iter().all(Node::is_free) {
-            *self = Self { tickets: self.tickets, ..Self::new() };
+        self.used -= 1;
+        if self.used == 0 && self.nodes.len() > MANY {
+            // A crowd has gone.
+            *self = Self {
+                tickets: self.tickets,
+                ..Self::new()
+            };
         }
-        state
+        payload
     }
 
-    /// Takes the first waiter out, with what it brought. Wake it before unlocking.
-    pub(crate) fn pop(&mut self) -> Option<(Queued, P)> {
+    /// Takes the first waiter out of the line; its node stays.
+    #[inline]
+    fn unlink_first(&mut self) -> Option<(u32, Queued)> {
         let index = self.head;
         if index == NIL {
             return None;
         }
         self.unlink(index);
-        match self.release(index) {
-            State::Waiting(waiter, payload) => Some((waiter, payload)),
-            State::Free | State::Delivered(_) => unreachable!("linked nodes wait"),
-        }
+        let waiter = self.node(index).waiter.take()?;
+        Some((index, waiter))
     }
 
-    /// Replaces what the first waiter brought by `payload`, to be collected by it. Wake it before
-    /// unlocking. Gives `payload` back if nobody waits.
-    pub(crate) fn deliver(&mut self, payload: P) -> Result<Queued, P> {
-        let index = self.head;
-        if index == NIL {
-            return Err(payload);
-        }
-        self.unlink(index);
-        let node = &mut self.nodes[index as usize];
-        match std::mem::replace(&mut node.state, State::Delivered(payload)) {
-            State::Waiting(waiter, _) => Ok(waiter),
-            State::Free | State::Delivered(_) => unreachable!("linked nodes wait"),
-        }
+    /// Takes the first waiter out, with what it brought. Wake it before unlocking.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<(Queued, Option<P>)> {
+        let (index, waiter) = self.unlink_first()?;
+        Some((waiter, self.release(index)))
+    }
+
+    /// Gives the first waiter `payload` to collect. Wake it before unlocking. `payload` is dropped
+    /// if nobody waits.
+    #[inline]
+    pub(crate) fn deliver(&mut self, payload: P) -> Option<Queued> {
+        let (index, waiter) = self.unlink_first()?;
+        self.node(index).payload = Some(payload);
+        Some(waiter)
     }
 
     /// Lets the first waiter collect what it brought itself. Wake it before unlocking.
     pub(crate) fn give_back(&mut self) -> Option<Queued> {
-        let index = self.head;
-        if index == NIL {
-            return None;
-        }
-        self.unlink(index);
-        let node = &mut self.nodes[index as usize];
-        match std::mem::replace(&mut node.state, State::Free) {
-            State::Waiting(waiter, payload) => {
-                node.state = State::Delivered(payload);
-                Some(waiter)
-            }
-            State::Free | State::Delivered(_) => unreachable!("linked nodes wait"),
-        }
+        self.unlink_first().map(|(_, waiter)| waiter)
     }
 
     /// What became of the waiter with that ticket, which leaves.
+    #[inline]
     fn settle(&mut self, Ticket { index, ticket }: Ticket) -> Settled<P> {
-        match self.nodes.get(index as usize) {
-            Some(node) if node.ticket == ticket => {}
+        match self.nodes.get_mut(index as usize) {
+            Some(node) if node.ticket == ticket => {
+                if node.waiter.take().is_some() {
+                    self.unlink(index);
+                    return Settled::Waiting(self.release(index));
+                }
+            }
             _ => return Settled::Gone,
         }
-        match self.nodes[index as usize].state {
-            State::Free => return Settled::Gone,
-            State::Waiting(..) => self.unlink(index),
-            State::Delivered(_) => {}
-        }
-        match self.release(index) {
-            State::Waiting(_, payload) => Settled::Waiting(payload),
-            State::Delivered(payload) => Settled::Delivered(payload),
-            State::Free => Settled::Gone,
-        }
+        self.release(index)
+            .map_or(Settled::Gone, Settled::Delivered)
     }
 }
 
-impl<P> Node<P> {
-    fn is_free(&self) -> bool {
-        matches!(self.state, State::Free)
-    }
-}
-
-/// How a wait ended, or why there was none.
-pub(crate) enum Waited<R, P> {
-    /// The attempt succeeded at once.
-    Now(R),
+/// How a wait ended.
+pub(crate) enum Waited<P> {
     /// A waker took the waiter out (`None`), or delivered something.
     Woken(Option<P>),
     /// The deadline passed; here is what the waiter had brought.
-    TimedOut(P),
+    TimedOut(Option<P>),
     /// The calling task unwinds and may not park, and this wait can fail.
-    Refused(P),
+    Refused(Option<P>),
 }
 
 /// What a caller that unwinds gets.
@@ -231,53 +248,42 @@ pub(crate) enum Unwinding {
     Block,
 }
 
-/// One operation that may have to wait.
+/// One operation that has to wait.
 pub(crate) struct Wait<'a, S, P> {
     pub(crate) lock: &'a ShortLock<S>,
     /// Where the queue lies in the locked state.
     pub(crate) queue: fn(&mut S) -> &mut WaitQueue<P>,
     /// What the dump says.
-    pub(crate) reason: fn(&S) -> WaitReason,
+    pub(crate) reason: WaitReason,
     pub(crate) deadline: Option<Instant>,
     pub(crate) unwinding: Unwinding,
 }
 
 impl<S, P> Wait<'_, S, P> {
-    /// Tries; if that gives a payload, waits in the queue with it for a waker or the deadline.
+    /// Waits in the queue, with `payload`, for a waker or the deadline; `state` is the held lock.
     ///
-    /// `collects` is asked after a wake whether something may have been delivered. An interrupt
-    /// (kill, `timeout`) is raised only if no waker was first; the payload is dropped then.
-    #[inline]
-    pub(crate) fn run<R>(
-        self,
-        attempt: impl FnOnce(&mut S) -> Result<R, P>,
-        collects: impl Fn() -> bool,
-    ) -> Waited<R, P> {
-        park::checkpoint();
-        let mut state = self.lock.lock();
-        match attempt(&mut state) {
-            Ok(done) => Waited::Now(done),
-            Err(payload) => self.wait(state, payload, collects),
-        }
-    }
-
-    fn wait<R>(
+    /// Comes after [`park::checkpoint`] and an attempt that failed. `collects` is asked after a
+    /// wake whether something may have been delivered. An interrupt (kill, `timeout`) is raised
+    /// only if no waker was first; the payload is dropped then.
+    // Inlined into its few callers: passed in memory, `self` would be written in words and read in
+    // vectors, which costs more than the rest of a wait (store forwarding).
+    #[inline(always)]
+    pub(crate) fn wait(
         self,
         mut state: ShortGuard<'_, S>,
-        payload: P,
+        payload: Option<P>,
         collects: impl Fn() -> bool,
-    ) -> Waited<R, P> {
-        let reason = (self.reason)(&state);
+    ) -> Waited<P> {
         match park::place() {
             Place::Task(hub, fiber) => {
                 let park = fiber.header().begin_park();
                 // SAFETY: `leave` below takes the lock and makes sure that the node is gone
-                // before this function returns or unwinds; only a task that is never resumed
-                // stays in, and its cell is leaked with its stack.
+                // before this function returns or unwinds (or a waker has taken it out); only a
+                // task that is never resumed stays in, and its cell is leaked with its stack.
                 let waiter = unsafe { Queued::task(&fiber.header().task, park) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, false);
                 drop(state);
-                let wake = hub.park(fiber, reason, self.deadline.map(clock::nanos));
+                let wake = hub.park(fiber, self.reason, self.deadline.map(clock::nanos));
                 if wake == Wake::Woken && !collects() {
                     return Waited::Woken(None);
                 }
@@ -302,14 +308,15 @@ impl<S, P> Wait<'_, S, P> {
                 let waiter = unsafe { Queued::thread(&parker) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, true);
                 drop(state);
-                park::block_unwinding(hub, fiber, &parker, reason);
+                park::block_unwinding(hub, fiber, &parker, self.reason);
                 self.leave(ticket, || {})
             }
         }
     }
 
     /// Leaves the queue, and says how the wait ended.
-    fn leave<R>(&self, ticket: Ticket, interrupt: impl FnOnce()) -> Waited<R, P> {
+    #[inline]
+    fn leave(&self, ticket: Ticket, interrupt: impl FnOnce()) -> Waited<P> {
         let mut state = self.lock.lock();
         let settled = (self.queue)(&mut state).settle(ticket);
         drop(state);
@@ -334,12 +341,12 @@ pub(crate) fn wake_all<S>(lock: &ShortLock<S>, queue: fn(&mut S) -> &mut WaitQue
         let mut state = lock.lock();
         let queue = queue(&mut state);
         for _ in 0..left.min(AT_ONCE) {
-            let Some((waiter, ())) = queue.pop() else {
+            let Some((waiter, _)) = queue.pop() else {
                 left = 0;
                 break;
             };
             left -= 1;
-            late.extend(waiter.wake());
+            late.extend(waiter.wake().into_waiter());
         }
         drop(state);
         late.drain(..).for_each(Waiter::wake);

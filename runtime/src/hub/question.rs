@@ -1,7 +1,7 @@
-//! Asking workers to describe their tasks.
+//! A question to workers, and what a worker tells of its tasks.
 //!
-//! A [`ListRequest`] goes to each worker by mail; each answers between two slices. One that does
-//! not answer in time is described from what it publishes (design R7).
+//! A [`Question`] goes to each worker by mail; each answers between two slices. One that does not
+//! answer in time is described from what it publishes (design R7).
 
 use std::panic::Location;
 
@@ -37,41 +37,40 @@ pub(crate) struct TaskInfo {
     pub(crate) killed: bool,
 }
 
-/// One worker's answer.
-#[derive(Debug)]
-pub(crate) struct Listing {
-    pub(crate) worker: usize,
-    pub(crate) tasks: Vec<TaskInfo>,
+/// Answers of workers, by their numbers, and who waits for them.
+pub(crate) struct Question<T> {
+    answers: ShortLock<Answers<T>>,
 }
 
-pub(crate) struct ListRequest {
-    answers: ShortLock<Answers>,
-}
-
-struct Answers {
-    listings: Vec<Listing>,
+struct Answers<T> {
+    given: Vec<(usize, T)>,
     missing: usize,
     asker: Option<Waiter>,
 }
 
-impl ListRequest {
-    /// A request to `workers` workers on behalf of `asker`.
+impl<T> Question<T> {
+    /// A question to `workers` workers on behalf of `asker`.
     pub(crate) fn new(workers: usize, asker: Waiter) -> Self {
+        let answers = Answers {
+            given: Vec::new(),
+            missing: workers,
+            asker: Some(asker),
+        };
         Self {
-            answers: ShortLock::new(Answers {
-                listings: Vec::new(),
-                missing: workers,
-                asker: Some(asker),
-            }),
+            answers: ShortLock::new(answers),
         }
     }
 
     /// Takes a worker's answer; the last one wakes the asker.
-    pub(crate) fn answer(&self, listing: Listing) {
+    pub(crate) fn answer(&self, worker: usize, answer: T) {
         let mut answers = self.answers.lock();
-        answers.listings.push(listing);
+        answers.given.push((worker, answer));
         answers.missing = answers.missing.saturating_sub(1);
-        let asker = if answers.missing == 0 { answers.asker.take() } else { None };
+        let asker = if answers.missing == 0 {
+            answers.asker.take()
+        } else {
+            None
+        };
         drop(answers);
         if let Some(asker) = asker {
             asker.wake();
@@ -79,9 +78,9 @@ impl ListRequest {
     }
 
     /// Takes what has come in.
-    pub(crate) fn collect(&self) -> Vec<Listing> {
+    pub(crate) fn collect(&self) -> Vec<(usize, T)> {
         let mut answers = self.answers.lock();
         answers.asker = None;
-        std::mem::take(&mut answers.listings)
+        std::mem::take(&mut answers.given)
     }
 }
