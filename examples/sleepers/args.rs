@@ -24,7 +24,7 @@ Usage: sleepers [--tasks N] [--sleep TIME] [--workers N] [--stack-size SIZE]
 
 The time is that from before the first spawn until after the last join. The
 memory is that of a second phase: N tasks parked until all are, less what the
-process had before its first spawn. docs/sleepers.md says how to read the figures.
+process had before its first spawn. docs/sleepers.md says how to read them.
 
 Exit code: 0; 1 if it did not work out, 2 if it cannot be done as asked.
 ";

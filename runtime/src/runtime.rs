@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -170,6 +170,7 @@ impl RuntimeBuilder {
                 .stack_size(WORKER_STACK);
             if let Err(e) = thread.spawn(move || worker(index, rt, poll, &tell)) {
                 for worker in index..shared.workers.len() {
+                    shared.ended.fetch_add(1, AcqRel);
                     shared.workers[worker].release();
                     let _ = runtime.tell.send(WorkerEnd {
                         worker,

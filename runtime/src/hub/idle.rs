@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::time::Duration;
 
 use super::Hub;
+use super::cell::KILLED;
 use super::worker::{Published, WorkerShared};
 use crate::clock::{self, Nanos};
 use crate::membarrier;
@@ -242,6 +243,11 @@ impl Hub {
             let tasks = worker.unstarted.take_oldest(old.div_ceil(2));
             let n = self.shared.unstarted.extend(tasks.into_iter());
             if n > 0 {
+                if self.stop_at.get().is_some() {
+                    self.shared
+                        .unstarted
+                        .for_each(|task| drop(task.raise(KILLED)));
+                }
                 self.ready
                     .borrow_mut()
                     .push_shared(u32::try_from(n).unwrap_or(u32::MAX));

@@ -45,7 +45,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use self::cell::{KILLED, LOCAL, PINNED, STARTED, TaskRef, UNPARKED};
 use self::control::{Control, FIRED, Fiber, HOOKED, KILL, Wake};
@@ -98,6 +98,8 @@ pub(crate) struct Hub {
     starved: RefCell<VecDeque<TaskRef>>,
     starving: Cell<Option<u32>>,
     stop_at: Cell<Option<Nanos>>,
+    /// Counted in `RuntimeShared::ended`.
+    ended: Cell<bool>,
     /// The process generation that this hub belongs to.
     epoch: fork::Epoch,
     epoch_page: &'static AtomicU64,
@@ -122,6 +124,7 @@ impl Hub {
             starved: RefCell::new(VecDeque::new()),
             starving: Cell::new(None),
             stop_at: Cell::new(None),
+            ended: Cell::new(false),
             epoch: rt.epoch,
             epoch_page: fork::page(),
             rt,
@@ -160,7 +163,7 @@ impl Hub {
             self.look_around();
             if self.ready.borrow().is_empty() {
                 if let Some(at) = self.stop_at.get() {
-                    if self.live.get() == 0 && self.nothing_unstarted() {
+                    if self.all_ended() {
                         return true;
                     }
                     if self.now.get() >= at {
@@ -527,20 +530,24 @@ impl Hub {
     /// Parks the current task until something makes it ready, and says what.
     #[inline]
     pub(crate) fn park(&self, fiber: Fiber, reason: WaitReason, deadline: Option<Nanos>) -> Wake {
+        self.prepare_park(fiber, reason, deadline);
+        self.switch(fiber);
+        fiber.header().wake.get()
+    }
+
+    /// Says why and until when the current task will be parked; the caller then switches.
+    #[inline]
+    pub(crate) fn prepare_park(&self, fiber: Fiber, reason: WaitReason, deadline: Option<Nanos>) {
         debug_assert_eq!(short_locks_held(), 0, "a park while a ShortLock is held");
         let control = fiber.header();
         control.reason.set(reason);
         control.since.set(self.now.get());
         if let Some(deadline) = deadline {
-            let key = self
-                .timers
-                .borrow_mut()
-                .insert(deadline, Target(fiber.to_word()));
+            let target = Target(fiber.to_word());
+            let key = self.timers.borrow_mut().insert(deadline, target);
             control.timer.set(Some(key));
         }
         control.parked.set(true);
-        self.switch(fiber);
-        control.wake.get()
     }
 
     /// Lets others run first.
@@ -550,8 +557,9 @@ impl Hub {
         self.switch(fiber);
     }
 
-    #[inline]
-    fn switch(&self, fiber: Fiber) {
+    /// Switches from the current task to the hub, until it is resumed.
+    #[inline(always)]
+    pub(crate) fn switch(&self, fiber: Fiber) {
         let control = fiber.header();
         if control.quirks.get() & HOOKED != 0 {
             control.switched_out();
@@ -629,6 +637,20 @@ impl Hub {
 
     pub(crate) fn census(&self) -> crate::fiber::stack::StackCensus {
         self.stacks.borrow().census()
+    }
+
+    /// Whether no task is left on any worker. Until then this one stays: a task that still runs
+    /// elsewhere may place others here.
+    fn all_ended(&self) -> bool {
+        let (ended, all) = (&self.rt.ended, self.rt.workers.len());
+        let mine = self.live.get() == 0 && self.nothing_unstarted();
+        match (self.ended.replace(mine), mine) {
+            // The last one lets the others have another look.
+            (false, true) if ended.fetch_add(1, AcqRel) + 1 == all => self.rt.stack_freed(),
+            (true, false) => drop(ended.fetch_sub(1, AcqRel)),
+            _ => {}
+        }
+        mine && ended.load(Acquire) == all
     }
 
     fn nothing_unstarted(&self) -> bool {

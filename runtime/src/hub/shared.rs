@@ -43,6 +43,8 @@ pub(crate) struct RuntimeShared {
     /// Goes up with each sign of life, so that one silence is reported once.
     pub(crate) reported_at: AtomicU64,
     pub(crate) stopping: AtomicBool,
+    /// Workers that have been told to end and have nothing left to do.
+    pub(crate) ended: AtomicUsize,
     next_worker: AtomicU32,
     pub(crate) epoch: fork::Epoch,
 }
@@ -68,6 +70,7 @@ impl RuntimeShared {
             quiet: AtomicUsize::new(0),
             reported_at: AtomicU64::new(u64::MAX),
             stopping: AtomicBool::new(false),
+            ended: AtomicUsize::new(0),
             next_worker: AtomicU32::new(0),
             epoch: fork::Epoch::current(),
         }

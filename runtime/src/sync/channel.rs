@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::short_lock::{ShortGuard, ShortLock};
-use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited};
+use super::wait_queue::{Parked, Unwinding, Wait, WaitQueue, Waited, leave};
 use crate::clock;
 use crate::hub::waiter::{Late, Queued};
 use crate::park;
@@ -153,6 +153,26 @@ impl<T> State<T> {
     }
 }
 
+/// What a sender's wait means: a value that comes back after a wake found no receiver left.
+fn sent<T>(waited: Waited<T>) -> Result<(), SendTimeoutError<T>> {
+    match waited {
+        Waited::Woken(Some(value)) => Err(SendTimeoutError::Disconnected(value)),
+        Waited::TimedOut(Some(value)) => Err(SendTimeoutError::TimedOut(value)),
+        Waited::Refused(Some(value)) => Err(SendTimeoutError::Unwinding(value)),
+        Waited::Woken(None) | Waited::TimedOut(None) | Waited::Refused(None) => Ok(()),
+    }
+}
+
+/// What a receiver's wait means: a wake without a value says that the last sender has gone.
+fn received<T>(waited: Waited<T>) -> Result<T, RecvTimeoutError> {
+    match waited {
+        Waited::Woken(Some(value)) => Ok(value),
+        Waited::Woken(None) => Err(RecvTimeoutError::Disconnected),
+        Waited::TimedOut(_) => Err(RecvTimeoutError::TimedOut),
+        Waited::Refused(_) => Err(RecvTimeoutError::Unwinding),
+    }
+}
+
 impl<T> Sender<T> {
     /// Sends a value, waiting for room.
     ///
@@ -197,40 +217,56 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         park::checkpoint();
         let mut state = self.channel.state.lock();
-        match state.try_put(value) {
+        let value = match state.try_put(value) {
             Ok(late) => {
                 drop(state);
                 late.wake();
-                Ok(())
+                return Ok(());
             }
-            Err(TrySendError::Full(value)) => self.wait(state, value, deadline),
-            Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
+            Err(TrySendError::Full(value)) => value,
+            Err(TrySendError::Disconnected(value)) => {
+                return Err(SendTimeoutError::Disconnected(value));
+            }
+        };
+        match self.line_up(state, value, deadline) {
+            Ok(parked) => {
+                parked.switch();
+                self.leave(parked)
+            }
+            Err(waited) => sent(waited),
         }
     }
 
-    fn wait(
+    #[inline(never)]
+    fn line_up(
         &self,
         state: ShortGuard<'_, State<T>>,
         value: T,
         deadline: Option<Instant>,
-    ) -> Result<(), SendTimeoutError<T>> {
+    ) -> Result<Parked, Waited<T>> {
         let wait = Wait {
             lock: &self.channel.state,
             queue: |state| &mut state.senders,
-            reason: WaitReason::on(WaitKind::Send, &*self.channel),
+            reason: || WaitReason::on(WaitKind::Send, &*self.channel),
             deadline,
             unwinding: Unwinding::Refuse,
         };
-        match wait.wait(state, Some(value), || self.channel.closed.load(Relaxed)) {
-            Waited::Woken(Some(value)) => Err(SendTimeoutError::Disconnected(value)),
-            Waited::TimedOut(Some(value)) => Err(SendTimeoutError::TimedOut(value)),
-            Waited::Refused(Some(value)) => Err(SendTimeoutError::Unwinding(value)),
-            Waited::Woken(None) | Waited::TimedOut(None) | Waited::Refused(None) => Ok(()),
-        }
+        wait.line_up(state, Some(value))
+    }
+
+    #[inline(never)]
+    fn leave(&self, parked: Parked) -> Result<(), SendTimeoutError<T>> {
+        let closed = || self.channel.closed.load(Relaxed);
+        sent(leave(
+            parked,
+            &self.channel.state,
+            |state| &mut state.senders,
+            closed,
+        ))
     }
 
     /// Returns the number of values in the buffer.
@@ -290,7 +326,7 @@ impl<T> Receiver<T> {
         Ok(value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         park::checkpoint();
         let mut state = self.channel.state.lock();
@@ -298,31 +334,44 @@ impl<T> Receiver<T> {
             Ok((value, late)) => {
                 drop(state);
                 late.wake();
-                Ok(value)
+                return Ok(value);
             }
-            Err(TryRecvError::Empty) => self.wait(state, deadline),
-            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+        }
+        match self.line_up(state, deadline) {
+            Ok(parked) => {
+                parked.switch();
+                self.leave(parked)
+            }
+            Err(waited) => received(waited),
         }
     }
 
-    fn wait(
+    #[inline(never)]
+    fn line_up(
         &self,
         state: ShortGuard<'_, State<T>>,
         deadline: Option<Instant>,
-    ) -> Result<T, RecvTimeoutError> {
+    ) -> Result<Parked, Waited<T>> {
         let wait = Wait {
             lock: &self.channel.state,
             queue: |state| &mut state.receivers,
-            reason: WaitReason::on(WaitKind::Recv, &*self.channel),
+            reason: || WaitReason::on(WaitKind::Recv, &*self.channel),
             deadline,
             unwinding: Unwinding::Refuse,
         };
-        match wait.wait(state, None, || true) {
-            Waited::Woken(Some(value)) => Ok(value),
-            Waited::Woken(None) => Err(RecvTimeoutError::Disconnected),
-            Waited::TimedOut(_) => Err(RecvTimeoutError::TimedOut),
-            Waited::Refused(_) => Err(RecvTimeoutError::Unwinding),
-        }
+        wait.line_up(state, None)
+    }
+
+    #[inline(never)]
+    fn leave(&self, parked: Parked) -> Result<T, RecvTimeoutError> {
+        received(leave(
+            parked,
+            &self.channel.state,
+            |state| &mut state.receivers,
+            || true,
+        ))
     }
 
     /// Returns an iterator that receives until every sender has gone.

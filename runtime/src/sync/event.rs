@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::short_lock::ShortLock;
-use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited, wake_all};
+use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited, leave, wake_all};
 use crate::clock;
 use crate::park;
 use crate::wait_reason::{WaitKind, WaitReason};
@@ -101,11 +101,18 @@ impl Event {
         let wait = Wait {
             lock: &self.state,
             queue: |state| &mut state.queue,
-            reason: WaitReason::on(WaitKind::Event, self),
+            reason: || WaitReason::on(WaitKind::Event, self),
             deadline,
             unwinding: Unwinding::Block,
         };
-        matches!(wait.wait(state, None, || false), Waited::Woken(_))
+        let waited = match wait.line_up(state, None) {
+            Ok(parked) => {
+                parked.switch();
+                leave(parked, &self.state, |state| &mut state.queue, || false)
+            }
+            Err(waited) => waited,
+        };
+        matches!(waited, Waited::Woken(_))
     }
 }
 

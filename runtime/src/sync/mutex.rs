@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use super::short_lock::{ShortGuard, ShortLock};
-use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited};
+use super::wait_queue::{Parked, Unwinding, Wait, WaitQueue, Waited, leave};
 use crate::clock;
 use crate::error::TimedOut;
 use crate::hub::current;
@@ -134,26 +134,35 @@ impl<T: ?Sized> Mutex<T> {
             drop(state);
             return Ok(self.guard());
         }
-        self.wait(state, me, deadline)
+        let waited = match self.line_up(state, me, deadline) {
+            Ok(parked) => {
+                parked.switch();
+                leave(parked, &self.state, |state| &mut state.queue, || false)
+            }
+            Err(waited) => waited,
+        };
+        match waited {
+            Waited::Woken(_) => Ok(self.guard()),
+            Waited::TimedOut(_) | Waited::Refused(_) => Err(TimedOut),
+        }
     }
 
-    fn wait(
+    #[inline(never)]
+    fn line_up(
         &self,
         state: ShortGuard<'_, State>,
         me: u64,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'_, T>, TimedOut> {
+    ) -> Result<Parked, Waited<u64>> {
+        let holder = state.holder;
         let wait = Wait {
             lock: &self.state,
             queue: |state| &mut state.queue,
-            reason: WaitReason::on(WaitKind::Mutex, self).held_by(state.holder),
+            reason: || WaitReason::on(WaitKind::Mutex, self).held_by(holder),
             deadline,
             unwinding: Unwinding::Block,
         };
-        match wait.wait(state, Some(me), || false) {
-            Waited::Woken(_) => Ok(self.guard()),
-            Waited::TimedOut(_) | Waited::Refused(_) => Err(TimedOut),
-        }
+        wait.line_up(state, Some(me))
     }
 
     fn guard(&self) -> MutexGuard<'_, T> {

@@ -8,7 +8,7 @@
 //!
 //! | state of a node | moved there by |
 //! |---|---|
-//! | in line | [`Wait::wait`] puts it in |
+//! | in line | [`Wait::line_up`] puts it in |
 //! | gone | a waker took it out with [`WaitQueue::pop`] (and has the payload) |
 //! | delivered | a waker filled it ([`WaitQueue::deliver`], `give_back`); the waiter collects it |
 //!
@@ -22,7 +22,8 @@ use std::time::Instant;
 
 use super::short_lock::{ShortGuard, ShortLock};
 use crate::clock;
-use crate::hub::control::Wake;
+use crate::hub::Hub;
+use crate::hub::control::{Fiber, Wake};
 use crate::hub::waiter::{Queued, ThreadParker, Waiter};
 use crate::park::{self, Place};
 use crate::wait_reason::WaitReason;
@@ -48,18 +49,17 @@ pub(crate) struct WaitQueue<P> {
     tail: u32,
     /// Free nodes, linked by `next`.
     free: u32,
-    /// Nodes in line, and nodes in use: in line or delivered.
+    /// Nodes in line, and nodes that wait to be collected. (Not next to each other: written one by
+    /// one and read as a pair, they would cost a store-forwarding stall.)
     len: u32,
-    used: u32,
     tickets: u32,
+    delivered: u32,
 }
 
-/// A waiter's place in a queue.
+/// A waiter's place in a queue: the node's index, and above it the ticket; one word, so that it is
+/// written and read in one go.
 #[derive(Clone, Copy)]
-struct Ticket {
-    index: u32,
-    ticket: u32,
-}
+struct Ticket(u64);
 
 /// What became of a waiter.
 enum Settled<P> {
@@ -76,7 +76,7 @@ impl<P> WaitQueue<P> {
             tail: NIL,
             free: NIL,
             len: 0,
-            used: 0,
+            delivered: 0,
             tickets: 0,
         }
     }
@@ -122,8 +122,7 @@ impl<P> WaitQueue<P> {
             self.tail = index;
         }
         self.len += 1;
-        self.used += 1;
-        Ticket { index, ticket }
+        Ticket(u64::from(ticket) << 32 | u64::from(index))
     }
 
     /// Makes a free node.
@@ -168,8 +167,7 @@ impl<P> WaitQueue<P> {
         node.ticket = NIL;
         node.next = free;
         self.free = index;
-        self.used -= 1;
-        if self.used == 0 && self.nodes.len() > MANY {
+        if self.nodes.len() > MANY && self.len == 0 && self.delivered == 0 {
             // A crowd has gone.
             *self = Self {
                 tickets: self.tickets,
@@ -204,17 +202,28 @@ impl<P> WaitQueue<P> {
     pub(crate) fn deliver(&mut self, payload: P) -> Option<Queued> {
         let (index, waiter) = self.unlink_first()?;
         self.node(index).payload = Some(payload);
+        self.delivered += 1;
         Some(waiter)
     }
 
     /// Lets the first waiter collect what it brought itself. Wake it before unlocking.
     pub(crate) fn give_back(&mut self) -> Option<Queued> {
-        self.unlink_first().map(|(_, waiter)| waiter)
+        let (_, waiter) = self.unlink_first()?;
+        self.delivered += 1;
+        Some(waiter)
+    }
+
+    /// Whether nobody has taken the waiter with that ticket out.
+    fn still_waits(&self, place: Ticket) -> bool {
+        let (index, ticket) = (place.0 as u32, (place.0 >> 32) as u32);
+        let node = self.nodes.get(index as usize);
+        node.is_some_and(|node| node.ticket == ticket && node.waiter.is_some())
     }
 
     /// What became of the waiter with that ticket, which leaves.
     #[inline]
-    fn settle(&mut self, Ticket { index, ticket }: Ticket) -> Settled<P> {
+    fn settle(&mut self, place: Ticket) -> Settled<P> {
+        let (index, ticket) = (place.0 as u32, (place.0 >> 32) as u32);
         match self.nodes.get_mut(index as usize) {
             Some(node) if node.ticket == ticket => {
                 if node.waiter.take().is_some() {
@@ -224,6 +233,7 @@ impl<P> WaitQueue<P> {
             }
             _ => return Settled::Gone,
         }
+        self.delivered -= 1;
         self.release(index)
             .map_or(Settled::Gone, Settled::Delivered)
     }
@@ -249,84 +259,129 @@ pub(crate) enum Unwinding {
 }
 
 /// One operation that has to wait.
-pub(crate) struct Wait<'a, S, P> {
+///
+/// In three steps, of which [`Parked::switch`] stands in the caller's own frame: a function that
+/// is entered before a switch and left after it costs a mispredicted return, for the processor has
+/// seen other returns meanwhile. So primitives keep `line_up` and `leave` in functions of their
+/// own and inline the rest.
+pub(crate) struct Wait<'a, S, P, R> {
     pub(crate) lock: &'a ShortLock<S>,
     /// Where the queue lies in the locked state.
     pub(crate) queue: fn(&mut S) -> &mut WaitQueue<P>,
     /// What the dump says.
-    pub(crate) reason: WaitReason,
+    pub(crate) reason: R,
     pub(crate) deadline: Option<Instant>,
     pub(crate) unwinding: Unwinding,
 }
 
-impl<S, P> Wait<'_, S, P> {
-    /// Waits in the queue, with `payload`, for a waker or the deadline; `state` is the held lock.
-    ///
-    /// Comes after [`park::checkpoint`] and an attempt that failed. `collects` is asked after a
-    /// wake whether something may have been delivered. An interrupt (kill, `timeout`) is raised
-    /// only if no waker was first; the payload is dropped then.
-    // Inlined into its few callers: passed in memory, `self` would be written in words and read in
-    // vectors, which costs more than the rest of a wait (store forwarding).
+/// A task in line, which now has to switch.
+#[must_use = "the task is in line: switch, then leave"]
+pub(crate) struct Parked {
+    hub: &'static Hub,
+    fiber: Fiber,
+    ticket: Ticket,
+}
+
+impl Parked {
+    /// Runs others until a waker, the deadline or an interrupt.
     #[inline(always)]
-    pub(crate) fn wait(
+    pub(crate) fn switch(&self) {
+        self.hub.switch(self.fiber);
+    }
+}
+
+impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
+    /// Gets in line with `payload`; `state` is the held lock. Comes after [`park::checkpoint`] and
+    /// an attempt that failed. `Err`: who calls is no task that may park, and the wait is over.
+    // Inlined: passed in memory, `self` would be written in words and read in vectors, which costs
+    // more than the rest (store forwarding).
+    #[inline(always)]
+    pub(crate) fn line_up(
         self,
-        mut state: ShortGuard<'_, S>,
+        state: ShortGuard<'_, S>,
         payload: Option<P>,
-        collects: impl Fn() -> bool,
-    ) -> Waited<P> {
+    ) -> Result<Parked, Waited<P>> {
+        // A local, so that a panic of `place` unlocks before it drops the payload, whose
+        // destructor may want this very lock.
+        let mut state = state;
         match park::place() {
             Place::Task(hub, fiber) => {
                 let park = fiber.header().begin_park();
-                // SAFETY: `leave` below takes the lock and makes sure that the node is gone
-                // before this function returns or unwinds (or a waker has taken it out); only a
-                // task that is never resumed stays in, and its cell is leaked with its stack.
+                // SAFETY: `leave` takes the lock and makes sure that the node is gone before the
+                // task goes on (or a waker has taken it out); only a task that is never resumed
+                // stays in, and its cell is leaked with its stack.
                 let waiter = unsafe { Queued::task(&fiber.header().task, park) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, false);
                 drop(state);
-                let wake = hub.park(fiber, self.reason, self.deadline.map(clock::nanos));
-                if wake == Wake::Woken && !collects() {
-                    return Waited::Woken(None);
-                }
-                self.leave(ticket, || park::raise_pending(hub, fiber))
+                hub.prepare_park(fiber, (self.reason)(), self.deadline.map(clock::nanos));
+                Ok(Parked { hub, fiber, ticket })
             }
             Place::Thread => {
                 let parker = park::fresh_parker();
-                // SAFETY: as above; `parker` lives until `leave` has returned.
+                // SAFETY: as above; `parker` lives until `settle` has returned.
                 let waiter = unsafe { Queued::thread(&parker) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, false);
                 drop(state);
-                park::block_thread(&parker, self.deadline);
-                self.leave(ticket, park::raise_thread_frame)
+                // A wake may be a late one, for an earlier wait of this thread.
+                while park::block_thread(&parker, self.deadline)
+                    && (self.queue)(&mut self.lock.lock()).still_waits(ticket)
+                {}
+                Err(settle(
+                    self.lock,
+                    self.queue,
+                    ticket,
+                    park::raise_thread_frame,
+                ))
             }
             Place::Unwinding(hub, fiber) => {
-                if self.unwinding == Unwinding::Refuse {
+                // Any wait with a deadline can fail.
+                if self.unwinding == Unwinding::Refuse || self.deadline.is_some() {
                     drop(state);
-                    return Waited::Refused(payload);
+                    return Err(Waited::Refused(payload));
                 }
                 let parker = ThreadParker::new();
                 // SAFETY: as above.
                 let waiter = unsafe { Queued::thread(&parker) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, true);
                 drop(state);
-                park::block_unwinding(hub, fiber, &parker, self.reason);
-                self.leave(ticket, || {})
+                park::block_unwinding(hub, fiber, &parker, (self.reason)());
+                Err(settle(self.lock, self.queue, ticket, || {}))
             }
         }
     }
+}
 
-    /// Leaves the queue, and says how the wait ended.
-    #[inline]
-    fn leave(&self, ticket: Ticket, interrupt: impl FnOnce()) -> Waited<P> {
-        let mut state = self.lock.lock();
-        let settled = (self.queue)(&mut state).settle(ticket);
-        drop(state);
-        match settled {
-            Settled::Gone => Waited::Woken(None),
-            Settled::Delivered(payload) => Waited::Woken(Some(payload)),
-            Settled::Waiting(payload) => {
-                interrupt();
-                Waited::TimedOut(payload)
-            }
+/// Leaves the queue after the switch, and says how the wait ended.
+///
+/// `collects` says whether a waker may have delivered something. An interrupt (kill, `timeout`) is
+/// raised only if no waker was first; the payload is dropped then.
+#[inline(always)]
+pub(crate) fn leave<S, P>(
+    Parked { hub, fiber, ticket }: Parked,
+    lock: &ShortLock<S>,
+    queue: fn(&mut S) -> &mut WaitQueue<P>,
+    collects: impl FnOnce() -> bool,
+) -> Waited<P> {
+    if fiber.header().wake.get() == Wake::Woken && !collects() {
+        return Waited::Woken(None);
+    }
+    settle(lock, queue, ticket, || park::raise_pending(hub, fiber))
+}
+
+#[inline]
+fn settle<S, P>(
+    lock: &ShortLock<S>,
+    queue: fn(&mut S) -> &mut WaitQueue<P>,
+    ticket: Ticket,
+    interrupt: impl FnOnce(),
+) -> Waited<P> {
+    let settled = queue(&mut lock.lock()).settle(ticket);
+    match settled {
+        Settled::Gone => Waited::Woken(None),
+        Settled::Delivered(payload) => Waited::Woken(Some(payload)),
+        Settled::Waiting(payload) => {
+            interrupt();
+            Waited::TimedOut(payload)
         }
     }
 }
