@@ -23,3 +23,16 @@ pub use sward_runtime::*;
 
 #[doc(hidden)]
 pub use sward_runtime::__private;
+
+// The blocks of these pages are tests: `cargo test --doc -p sward`.
+#[cfg(doctest)]
+#[doc = include_str!("README.md")]
+struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/tasks.md")]
+struct Tasks;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/caveats.md")]
+struct Caveats;

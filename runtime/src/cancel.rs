@@ -7,7 +7,7 @@ use crate::hub::control::{HOOKED, Hooks, KILL};
 use crate::hub::current::{self, Caller};
 use crate::hub::worker::Mail;
 use crate::park::{self, ThreadFrames};
-use crate::task;
+use crate::spawn::spawn;
 
 /// Asks the task to end: see [`JoinHandle::kill`](crate::JoinHandle::kill).
 pub(crate) fn kill(target: &TaskRef) {
@@ -124,7 +124,7 @@ pub fn without_parking<T>(f: impl FnOnce() -> T) -> T {
 /// As [`spawn`](crate::spawn).
 #[track_caller]
 pub fn defer(f: impl FnOnce() + Send + 'static) {
-    drop(task::spawn(f));
+    drop(spawn(f));
 }
 
 /// Runs `f` on the worker's own stack, for code that needs a deep one.

@@ -1,9 +1,9 @@
 //! The report for when nothing can ever wake again (gevent's `LoopExit`, Go's "all goroutines
 //! are asleep").
 //!
-//! Condition: every worker sleeps without a timer, no mail waits and no unstarted task (but for
-//! a stack), at least one task is parked, and at least one ordinary thread waits for the runtime (in `run`, a
-//! `join`, a channel...). Without such a thread the process is doing something of its own, and
+//! Condition: every worker, of all runtimes, sleeps without a timer; no mail waits and no unstarted
+//! task (but for a stack); at least one task is parked, and at least one ordinary thread waits
+//! without a limit (in `run`, a `join`, a channel...). Without such a thread the process is doing something of its own, and
 //! tasks that wait for it are no mistake. It is a report: threads outside may hold what the
 //! tasks wait for, and the runtime cannot see that.
 //!
@@ -18,6 +18,7 @@ use crate::config::OnDeadlock;
 use crate::dump;
 use crate::hub::shared::{Doze, RuntimeShared};
 use crate::hub::waiter::ThreadParker;
+use crate::registry;
 use crate::report;
 
 const WATCH: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ fn is_dead(rt: &RuntimeShared) -> bool {
         && (rt.unstarted() == 0 || rt.budget.starved())
         && rt.workers.iter().all(|w| w.inbox.is_empty())
         && ThreadParker::blocked() > 0
+        // The thread may wait for another runtime, and so may these tasks.
+        && registry::all().iter().all(|other| other.quiet.load(Relaxed) == other.workers.len())
         && rt.reported_at.swap(life, Relaxed) != life
 }
 

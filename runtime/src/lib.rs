@@ -37,6 +37,7 @@ mod fiber;
 mod fork;
 #[allow(unsafe_code)]
 mod hub;
+mod join;
 #[allow(unsafe_code)]
 mod membarrier;
 mod park;
@@ -48,10 +49,11 @@ mod report;
 mod runtime;
 #[allow(unsafe_code)]
 mod sigquit;
+#[allow(unsafe_code)]
+mod spawn;
 mod stats;
 #[allow(unsafe_code)]
 pub mod sync;
-#[allow(unsafe_code)]
 mod task;
 mod testing;
 mod time;
@@ -65,14 +67,13 @@ pub use error::{JoinError, TimedOut};
 pub use fiber::stack::StackCensus;
 pub use hub::extras::Exit;
 pub use hub::question::TaskState;
+pub use join::{JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
+pub use spawn::{Builder, spawn, spawn_after, spawn_local};
 pub use stats::{Stats, stack_census, stats};
 pub use sward_macros::{main, test};
-pub use task::{
-    Builder, JoinHandle, LocalJoinHandle, Task, current, join_all, join_all_timeout, spawn,
-    spawn_after, spawn_local, try_join_all,
-};
+pub use task::{Task, current};
 pub use time::{sleep, sleep_until, timeout};
 pub use wait_reason::{WaitKind, WaitReason};
 

@@ -28,12 +28,13 @@ use crate::hub::shared::{RuntimeShared, Upcalls};
 use crate::hub::waiter::ThreadParker;
 use crate::hub::worker::{Mail, WorkerShared};
 use crate::hub::{self, Hub};
+use crate::join::{self, JoinHandle};
 use crate::membarrier;
 use crate::registry;
 use crate::report;
+use crate::spawn::{self, Builder};
 use crate::stats::Stats;
 use crate::sync::short_lock::ShortLock;
-use crate::task::{self, Builder, JoinHandle};
 
 /// A number of workers, each an OS thread that runs tasks.
 ///
@@ -152,7 +153,7 @@ impl RuntimeBuilder {
         let budget = Budget::detect(config.max_stacks, config.spec, memory::guard_is_vma());
         let upcalls = Upcalls {
             watch: deadlock::watch,
-            tell: task::tell,
+            tell: spawn::tell,
         };
         let shared = Arc::new(RuntimeShared::new(config, workers, budget, upcalls));
         registry::add(&shared);
@@ -271,7 +272,7 @@ impl Runtime {
         let (task, key) = unsafe { TaskRef::new(f, self.shared.one_id(), site, 0) };
         task.extras_or_new().set_name("main");
         self.shared.inject(task);
-        match task::join_blocking(key) {
+        match join::join_blocking(key) {
             Ok(value) => value,
             Err(e) => e.resume(),
         }
@@ -287,7 +288,7 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        task::spawn_into(&self.shared, f, Location::caller())
+        spawn::spawn_into(&self.shared, f, Location::caller())
     }
 
     /// Starts a task on this runtime as `builder` says.

@@ -3,8 +3,9 @@
 //! Search (design R1): at most one worker of a runtime searches. It notes how many tasks each
 //! other worker has been given so far, waits about `AGE`, and takes half of those that still
 //! have not been started: they have waited that long, so their worker is busy. Tasks that talk
-//! to each other and are started at once by their own worker are thus never split. Who finds
-//! nothing old for `PATIENCE` stops.
+//! to each other and are started at once by their own worker are thus never split. A worker begins
+//! to search when it sees such tasks as it runs out of work, or when a spawn finds it asleep and
+//! nobody searching; who finds nothing for `PATIENCE` stops.
 //!
 //! Stop of a search against a spawn elsewhere (no lock, no fence in the spawn):
 //! - searcher: 1. `searching = false`; 2. heavy barrier; 3. looks at all queues again;
@@ -32,6 +33,8 @@ pub(crate) const BELL: mio::Token = mio::Token(usize::MAX);
 const AGE: Nanos = 50_000;
 /// How long a searcher goes on without finding anything.
 const PATIENCE: Nanos = 2_000_000;
+/// Until a timer that is nearer than this a worker waits without telling anybody that it sleeps.
+const NAP: Duration = Duration::from_millis(1);
 /// The longest stretch that tasks may run before the poller is looked at.
 const POLL_EVERY: Nanos = 500_000;
 /// A worker idle for that long gives memory back.
@@ -109,10 +112,17 @@ fn ppoll(fd: i32, timeout: Duration) -> bool {
 impl Hub {
     /// Waits for something to do.
     pub(super) fn idle(&self) {
-        let told = self.shared.told_to_search.swap(false, Relaxed);
-        let may_search = self.rt.workers.len() > 1;
-        let searcher = may_search && (told || !self.rt.searching.swap(true, AcqRel));
-        if !searcher || !self.search() {
+        if self.rt.workers.len() > 1 {
+            let told = self.shared.told_to_search.swap(false, Relaxed);
+            let may_search =
+                told || (self.unstarted_elsewhere() && !self.rt.searching.swap(true, AcqRel));
+            if may_search && self.search() {
+                return;
+            }
+        }
+        if self.until_next(None).is_some_and(|t| t < NAP) {
+            self.doze(None);
+        } else {
             self.sleep();
         }
     }
@@ -184,11 +194,12 @@ impl Hub {
     /// `true`: there is something to do.
     fn search(&self) -> bool {
         let rt = &*self.rt;
-        let begun = clock::now_nanos();
         let mut pause = AGE;
-        let mut last_seen = begun;
+        let mut last_seen = clock::now_nanos();
+        let mut seen = Vec::with_capacity(rt.workers.len());
         let found = loop {
-            let seen: Vec<u64> = rt.workers.iter().map(|w| w.unstarted.put()).collect();
+            seen.clear();
+            seen.extend(rt.workers.iter().map(|w| w.unstarted.put()));
             let any = self.unstarted_elsewhere();
             let now = clock::now_nanos();
             if any {
@@ -244,9 +255,9 @@ impl Hub {
             let n = self.shared.unstarted.extend(tasks.into_iter());
             if n > 0 {
                 if self.stop_at.get().is_some() {
-                    self.shared
-                        .unstarted
-                        .for_each(|task| drop(task.raise(KILLED)));
+                    self.shared.unstarted.for_each(|task| {
+                        task.raise(KILLED);
+                    });
                 }
                 self.ready
                     .borrow_mut()
