@@ -5,7 +5,11 @@ use std::sync::{Arc, Weak};
 use crate::hub::shared::RuntimeShared;
 use crate::sync::short_lock::ShortLock;
 
+#[cfg(not(loom))]
 static RUNTIMES: ShortLock<Vec<Weak<RuntimeShared>>> = ShortLock::new(Vec::new());
+#[cfg(loom)]
+static RUNTIMES: std::sync::LazyLock<ShortLock<Vec<Weak<RuntimeShared>>>> =
+    std::sync::LazyLock::new(|| ShortLock::new(Vec::new()));
 
 /// Adds a runtime.
 pub(crate) fn add(rt: &Arc<RuntimeShared>) {

@@ -253,6 +253,7 @@ impl Runtime {
     ///
     /// # Panics
     /// In a task (call `f` there); if the task of `f` was killed; in a forked child.
+    #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
     where
         F: FnOnce() -> T + Send,
@@ -403,6 +404,7 @@ impl Drop for Runtime {
 /// sward_runtime::run(|| words.push("thread"));
 /// assert_eq!(words.join(" "), "green thread");
 /// ```
+#[track_caller]
 pub fn run<F, T>(f: F) -> T
 where
     F: FnOnce() -> T + Send,
@@ -460,7 +462,11 @@ pub fn workers() -> usize {
 }
 
 type ExitFn = Box<dyn FnOnce() + Send>;
+#[cfg(not(loom))]
 static AT_EXIT: ShortLock<Vec<ExitFn>> = ShortLock::new(Vec::new());
+#[cfg(loom)]
+static AT_EXIT: std::sync::LazyLock<ShortLock<Vec<ExitFn>>> =
+    std::sync::LazyLock::new(|| ShortLock::new(Vec::new()));
 
 /// Calls `f` when `main` returns or `exit` is called, the last one registered first.
 ///

@@ -33,13 +33,13 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
 use super::extras::{Exit, Extras, Listener};
 use super::waiter::Waiter;
 use super::worker::WorkerShared;
 use crate::error::JoinError;
+use crate::primitive::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::primitive::{AtomicPtr, AtomicUsize, Witness};
 use crate::unwinding::{self, Signal};
 
 pub(crate) const DONE: usize = 1;
@@ -77,6 +77,8 @@ pub(crate) struct TaskHeader {
     fiber: AtomicUsize,
     extras: AtomicPtr<Extras>,
     joiner: UnsafeCell<Option<Waiter>>,
+    /// Told of each access to `joiner`, and to the outcome.
+    witness: (Witness, Witness),
 }
 
 struct Vtable {
@@ -169,6 +171,7 @@ impl TaskRef {
                 fiber: AtomicUsize::new(0),
                 extras: AtomicPtr::new(std::ptr::null_mut()),
                 joiner: UnsafeCell::new(None),
+                witness: (Witness::new(), Witness::new()),
             },
             body: UnsafeCell::new(Body {
                 closure: ManuallyDrop::new(closure),
@@ -328,7 +331,9 @@ impl TaskRef {
         let joiner = if seen & JOINER == 0 {
             None
         } else {
-            // SAFETY: we cleared JOINER, so the slot is ours (file head).
+            // We cleared JOINER, so the slot is ours (file head).
+            let _access = header.witness.0.exclusive();
+            // SAFETY: as said.
             unsafe { (*header.joiner.get()).take() }
         };
         let told = if seen & EXTRAS == 0 {
@@ -402,11 +407,13 @@ impl<T> Key<T> {
         // SAFETY: JOINER is clear and only the key's one holder sets it:
         // the slot is ours.
         unsafe { *header.joiner.get() = Some(waiter) };
+        header.witness.0.exclusive().end();
         let mut seen = header.state.load(Acquire);
         loop {
             if seen & DONE != 0 {
                 // SAFETY: JOINER was never set, so the slot is still ours.
                 unsafe { *header.joiner.get() = None };
+                header.witness.0.exclusive().end();
                 return false;
             }
             match header
@@ -431,6 +438,7 @@ impl<T> Key<T> {
         }
         // SAFETY: we cleared JOINER, so the slot is ours.
         unsafe { *header.joiner.get() = None };
+        header.witness.0.exclusive().end();
         true
     }
 
@@ -447,6 +455,7 @@ impl<T> Key<T> {
         let at = outcome_address::<T>(this.task.0);
         // SAFETY: DONE is set and HANDLE was never cleared, so the outcome is there and ours.
         let outcome = unsafe { at.read() };
+        this.task.header().witness.1.exclusive().end();
         // SAFETY: `this` is not used again; the cell goes with the reference, its body now empty.
         drop(unsafe { std::ptr::read(&raw const *this.task) });
         outcome
@@ -503,12 +512,16 @@ unsafe fn run<F: FnOnce() -> T, T>(raw: NonNull<TaskHeader>) -> Exit {
     };
     // SAFETY: the body is empty and ours.
     unsafe { body.cast::<Outcome<T>>().write(outcome) };
+    // SAFETY: alive by the contract.
+    unsafe { raw.as_ref() }.witness.1.exclusive().end();
     exit
 }
 
 /// # Safety
 /// The outcome is there and the caller's alone.
 unsafe fn drop_outcome<F, T>(raw: NonNull<TaskHeader>) {
+    // SAFETY: by the contract.
+    unsafe { raw.as_ref() }.witness.1.exclusive().end();
     // SAFETY: by the contract.
     unsafe { body::<F, T>(raw).cast::<Outcome<T>>().drop_in_place() };
 }
@@ -519,9 +532,146 @@ unsafe fn drop_outcome<F, T>(raw: NonNull<TaskHeader>) {
 unsafe fn free<F, T>(raw: NonNull<TaskHeader>) {
     // SAFETY: the box leaked in `new`; `Body` drops nothing by itself.
     let mut cell = unsafe { Box::from_raw(raw.cast::<Cell<F, T>>().as_ptr()) };
-    if *cell.header.state.get_mut() & DONE == 0 {
+    if cell.header.state.load(Relaxed) & DONE == 0 {
         let body = cell.body.get_mut();
         // SAFETY: without DONE and without a task that could run, the closure is still there.
         unsafe { ManuallyDrop::drop(&mut body.closure) };
+    }
+}
+
+/// The end of a task against its handle: taken, given up, dropped, or listened to.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicUsize as Count;
+    use loom::thread;
+
+    use super::super::waiter::ThreadParker;
+    use super::*;
+
+    /// Counts the ends of closures and outcomes.
+    struct Thing(Arc<Count>);
+
+    impl Drop for Thing {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn task(drops: &Arc<Count>) -> (TaskRef, Key<Thing>) {
+        let thing = Thing(drops.clone());
+        // SAFETY: everything is Send and 'static.
+        unsafe { TaskRef::new(move || thing, 1, Location::caller(), 0) }
+    }
+
+    /// What the starting worker does, on a thread of its own; whether a joiner was to be woken.
+    fn end(task: TaskRef) -> thread::JoinHandle<bool> {
+        thread::spawn(move || {
+            task.raise(STARTED);
+            // SAFETY: once, by the one worker; the stack does not matter to a closure like this.
+            let exit = unsafe { task.run() };
+            task.complete(exit).joiner.is_some()
+        })
+    }
+
+    fn joiner() -> Waiter {
+        Waiter::Thread(ThreadParker::new())
+    }
+
+    #[test]
+    fn loom_the_joiner_is_woken_or_sees_the_end() {
+        loom::model(|| {
+            let drops = Arc::new(Count::new(0));
+            let (task, mut key) = task(&drops);
+            let end = end(task);
+            let waits = key.set_joiner(joiner());
+            assert_eq!(end.join().unwrap(), waits, "slept over, or woken for nothing");
+            drop(key.take());
+            assert_eq!(drops.load(Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn loom_a_joiner_that_gives_up() {
+        loom::model(|| {
+            let drops = Arc::new(Count::new(0));
+            let (task, mut key) = task(&drops);
+            let end = end(task);
+            let waits = key.set_joiner(joiner());
+            let gave_up = waits && key.clear_joiner();
+            if waits && !gave_up {
+                assert!(key.task().is_done(), "neither in the slot nor ended");
+            }
+            // A second wait after one in vain.
+            let again = gave_up && key.set_joiner(joiner());
+            assert_eq!(end.join().unwrap(), (waits && !gave_up) || again);
+            drop(key.take());
+            assert_eq!(drops.load(Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn loom_the_handle_goes_while_the_task_ends() {
+        loom::model(|| {
+            let drops = Arc::new(Count::new(0));
+            let (task, key) = task(&drops);
+            let end = end(task);
+            drop(key);
+            assert!(!end.join().unwrap());
+            assert_eq!(drops.load(Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn loom_a_task_that_never_starts() {
+        loom::model(|| {
+            let drops = Arc::new(Count::new(0));
+            let (task, key) = task(&drops);
+            let other = thread::spawn(move || drop(task));
+            key.task().raise(KILLED);
+            drop(key);
+            other.join().unwrap();
+            assert_eq!(drops.load(Relaxed), 1, "the closure goes with the last reference");
+        });
+    }
+
+    fn tell(listeners: Vec<(Listener, Exit)>) {
+        for (listener, exit) in listeners {
+            let (Listener::Inline(f) | Listener::InTask(f)) = listener;
+            f(exit);
+        }
+    }
+
+    fn add(task: &TaskRef, told: &Arc<Count>) {
+        let told = told.clone();
+        tell(task.listen(Listener::Inline(Box::new(move |exit| {
+            assert_eq!(exit, Exit::Returned);
+            told.fetch_add(1, Relaxed);
+        }))));
+    }
+
+    /// Two listeners that come while the task ends: each is told once, by itself or by the end.
+    #[test]
+    fn loom_listeners() {
+        loom::model(|| {
+            let told = Arc::new(Count::new(0));
+            let drops = Arc::new(Count::new(0));
+            let (task, key) = task(&drops);
+            let second = {
+                let (task, told) = (task.clone(), told.clone());
+                thread::spawn(move || add(&task, &told))
+            };
+            let ending = thread::spawn(move || {
+                // SAFETY: as in `end`.
+                let exit = unsafe { task.run() };
+                let done = task.complete(exit);
+                tell(done.listeners.into_iter().map(|l| (l, exit)).collect());
+            });
+            add(key.task(), &told);
+            second.join().unwrap();
+            ending.join().unwrap();
+            assert_eq!(told.load(Relaxed), 2);
+            drop(key.take());
+        });
     }
 }

@@ -146,6 +146,8 @@ impl Hub {
             || timeout.is_some_and(|t| t.is_zero())
             || self.sleeper.borrow_mut().wait(timeout);
         inbox.end_sleep();
+        // What was slept does not count as the length of a batch.
+        self.now.set(clock::now_nanos());
         come
     }
 

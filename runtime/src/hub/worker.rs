@@ -105,7 +105,11 @@ impl Published {
     }
 }
 
+#[cfg(not(loom))]
 static FREE: ShortLock<Vec<&'static WorkerShared>> = ShortLock::new(Vec::new());
+#[cfg(loom)]
+static FREE: std::sync::LazyLock<ShortLock<Vec<&'static WorkerShared>>> =
+    std::sync::LazyLock::new(|| ShortLock::new(Vec::new()));
 
 impl WorkerShared {
     /// Takes one from the registry or makes one; it rings `bell`.

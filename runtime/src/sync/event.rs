@@ -59,8 +59,7 @@ impl Event {
     /// # Blocking
     /// Never parks.
     pub fn set(&self) {
-        self.state.lock().set = true;
-        wake_all(&self.state, |state| &mut state.queue);
+        wake_all(&self.state, |state| &mut state.queue, |state| state.set = true);
     }
 
     /// Clears the flag.
@@ -103,7 +102,7 @@ impl Event {
             queue: |state| &mut state.queue,
             reason: || WaitReason::on(WaitKind::Event, self),
             deadline,
-            unwinding: Unwinding::Block,
+            unwinding: Unwinding::InLine,
         };
         let waited = match wait.line_up(state, None) {
             Ok(parked) => {
@@ -131,5 +130,63 @@ impl fmt::Debug for Event {
             .field("set", &set)
             .field("waiting", &waiting)
             .finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::hub::current;
+    use crate::park::park;
+    use crate::spawn::spawn;
+    use crate::sync::{Mutex, unbounded};
+    use crate::time::sleep;
+
+    /// A thread may be woken late for a wait that has ended: the next one goes on.
+    #[test]
+    fn a_late_wake_does_not_end_the_next_wait_of_a_thread() {
+        let event = Arc::new(Event::new());
+        let mutex = Arc::new(Mutex::new(()));
+        let guard = mutex.lock();
+        let (sender, receiver) = unbounded();
+        let task = spawn(park);
+        let joined = task.task();
+        let (tell, told) = channel();
+        let waiting = {
+            let (event, mutex) = (event.clone(), mutex.clone());
+            std::thread::spawn(move || {
+                tell.send(current::thread_parker()).unwrap();
+                event.wait();
+                assert!(event.is_set());
+                drop(mutex.lock());
+                assert_eq!(receiver.recv(), Ok(1));
+                task.join().unwrap();
+                let begun = Instant::now();
+                sleep(Duration::from_millis(20));
+                assert!(begun.elapsed() >= Duration::from_millis(20));
+            })
+        };
+        let parker = told.recv().unwrap();
+        let pester = |until: &dyn Fn() -> bool| {
+            let mut left = 2000;
+            while left > 0 || !until() {
+                parker.wake();
+                std::thread::yield_now();
+                left -= 1;
+            }
+        };
+        pester(&|| !event.state.lock().queue.is_empty());
+        event.set();
+        pester(&|| format!("{mutex:?}").contains("waiting: 1"));
+        drop(guard);
+        pester(&|| true);
+        sender.send(1).unwrap();
+        pester(&|| true);
+        joined.unpark();
+        pester(&|| waiting.is_finished());
+        waiting.join().unwrap();
     }
 }

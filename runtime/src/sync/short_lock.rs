@@ -610,6 +610,7 @@ mod tests {
                 let mut guard = lock.lock();
                 guard[0] += 1;
                 s.spawn(|| bump(&lock));
+                #[allow(clippy::disallowed_methods)] // The holder must sleep: that is the test.
                 std::thread::sleep(Duration::from_millis(20));
                 guard[1] += 1;
             });

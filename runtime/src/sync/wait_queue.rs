@@ -196,6 +196,13 @@ impl<P> WaitQueue<P> {
         Some((waiter, self.release(index)))
     }
 
+    /// As [`pop`](Self::pop), if the first one came before ticket `end` was given out.
+    fn pop_before(&mut self, end: u32) -> Option<(Queued, Option<P>)> {
+        let ticket = self.nodes.get(self.head as usize)?.ticket;
+        let age = (u64::from(end) + u64::from(NIL) - u64::from(ticket)) % u64::from(NIL);
+        if (1..=u64::from(NIL / 2)).contains(&age) { self.pop() } else { None }
+    }
+
     /// Gives the first waiter `payload` to collect. Wake it before unlocking. `payload` is dropped
     /// if nobody waits.
     #[inline]
@@ -211,13 +218,6 @@ impl<P> WaitQueue<P> {
         let (_, waiter) = self.unlink_first()?;
         self.delivered += 1;
         Some(waiter)
-    }
-
-    /// Whether nobody has taken the waiter with that ticket out.
-    fn still_waits(&self, place: Ticket) -> bool {
-        let (index, ticket) = (place.0 as u32, (place.0 >> 32) as u32);
-        let node = self.nodes.get(index as usize);
-        node.is_some_and(|node| node.ticket == ticket && node.waiter.is_some())
     }
 
     /// What became of the waiter with that ticket, which leaves.
@@ -256,6 +256,8 @@ pub(crate) enum Unwinding {
     Refuse,
     /// The wait cannot fail: the first place in line, and the worker's thread is blocked.
     Block,
+    /// The same from the last place in line, where order is of no use.
+    InLine,
 }
 
 /// One operation that has to wait.
@@ -322,10 +324,7 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                 let waiter = unsafe { Queued::thread(&parker) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, false);
                 drop(state);
-                // A wake may be a late one, for an earlier wait of this thread.
-                while park::block_thread(&parker, self.deadline)
-                    && (self.queue)(&mut self.lock.lock()).still_waits(ticket)
-                {}
+                park::block_thread(&parker, self.deadline);
                 Err(settle(
                     self.lock,
                     self.queue,
@@ -339,10 +338,11 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                     drop(state);
                     return Err(Waited::Refused(payload));
                 }
+                let first = self.unwinding == Unwinding::Block;
                 let parker = ThreadParker::new();
                 // SAFETY: as above.
                 let waiter = unsafe { Queued::thread(&parker) };
-                let ticket = (self.queue)(&mut state).push(waiter, payload, true);
+                let ticket = (self.queue)(&mut state).push(waiter, payload, first);
                 drop(state);
                 park::block_unwinding(hub, fiber, &parker, (self.reason)());
                 Err(settle(self.lock, self.queue, ticket, || {}))
@@ -386,17 +386,25 @@ fn settle<S, P>(
     }
 }
 
-/// Wakes whoever waits in a queue, some at a time, so that the lock is never held for long.
-pub(crate) fn wake_all<S>(lock: &ShortLock<S>, queue: fn(&mut S) -> &mut WaitQueue<()>) {
+/// Makes a change under the lock and wakes whoever waits in the queue then, some at a time, so that
+/// the lock is never held for long. All of them stand in line as they came ([`Unwinding::InLine`]).
+pub(crate) fn wake_all<S>(
+    lock: &ShortLock<S>,
+    queue: fn(&mut S) -> &mut WaitQueue<()>,
+    change: impl FnOnce(&mut S),
+) {
     const AT_ONCE: usize = 64;
     let mut late: Vec<Waiter> = Vec::new();
-    // Who comes while we wake is not meant.
-    let mut left = queue(&mut lock.lock()).len();
+    let mut state = lock.lock();
+    change(&mut state);
+    // Who comes while we wake is not meant, though it may fill the place of one that gave up.
+    let (mut left, end) = (queue(&mut state).len(), queue(&mut state).tickets);
+    drop(state);
     while left > 0 {
         let mut state = lock.lock();
         let queue = queue(&mut state);
         for _ in 0..left.min(AT_ONCE) {
-            let Some((waiter, _)) = queue.pop() else {
+            let Some((waiter, _)) = queue.pop_before(end) else {
                 left = 0;
                 break;
             };

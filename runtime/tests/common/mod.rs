@@ -1,6 +1,8 @@
 //! What the behaviour tests share: a time limit for each, and running one of them in a process of
 //! its own.
 #![allow(dead_code, clippy::unwrap_used)]
+#![allow(unreachable_pub, dead_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::channel;

@@ -1,0 +1,272 @@
+//! Nobody starves: timers, remote wakes, new tasks and other workers are served while tasks yield
+//! or have always something to do.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use common::within;
+use sward_runtime::sync::{Event, Mutex, bounded, rendezvous, unbounded};
+use sward_runtime::{Builder, JoinHandle, Runtime, join_all, sleep, spawn, yield_now};
+
+/// The promise is 10 ms on an idle machine; tests share theirs.
+const SOON: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 100 });
+
+fn runtime(workers: usize) -> Runtime {
+    Runtime::builder().workers(workers).build().unwrap()
+}
+
+fn compute(how_long: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < how_long {
+        std::hint::spin_loop();
+    }
+}
+
+/// The median of what 15 runs took: one pause of the machine does not count.
+fn typical(mut run: impl FnMut() -> Duration) -> Duration {
+    let mut all: Vec<_> = (0..15).map(|_| run()).collect();
+    all.sort_unstable();
+    all[7]
+}
+
+/// A crowd that does `work` again and again until it is told to stop.
+struct Crowd {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Crowd {
+    fn new(n: usize, work: impl Fn() + Clone + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let tasks = (0..n).map(|_| {
+            let (stop, begun, work) = (stop.clone(), begun.clone(), work.clone());
+            spawn(move || {
+                begun.fetch_add(1, SeqCst);
+                while !stop.load(SeqCst) {
+                    work();
+                }
+            })
+        });
+        let tasks = tasks.collect();
+        while begun.load(SeqCst) < n {
+            yield_now();
+        }
+        Self { stop, tasks }
+    }
+
+    fn end(self) {
+        self.stop.store(true, SeqCst);
+        join_all(self.tasks).into_iter().for_each(Result::unwrap);
+    }
+}
+
+#[test]
+fn while_ten_thousand_yield() {
+    within("while_ten_thousand_yield", || {
+        let runtime = Arc::new(runtime(1));
+        let outside = runtime.clone();
+        runtime.run(move || {
+            let crowd = Crowd::new(10_000, yield_now);
+            let timer = typical(|| {
+                let at = Instant::now() + Duration::from_millis(2);
+                sward_runtime::sleep_until(at);
+                at.elapsed()
+            });
+            let wake = typical(|| {
+                let (tell, told) = rendezvous();
+                let thread = std::thread::spawn(move || tell.send(Instant::now()).unwrap());
+                let sent = told.recv().unwrap();
+                let took = sent.elapsed();
+                thread.join().unwrap();
+                took
+            });
+            let new = typical(|| {
+                let begun = Instant::now();
+                spawn(move || begun.elapsed()).join().unwrap()
+            });
+            let injected = typical(|| {
+                let outside = outside.clone();
+                let thread = std::thread::spawn(move || {
+                    let begun = Instant::now();
+                    outside.spawn(move || begun.elapsed())
+                });
+                // The handle is there at once, and the task runs among the yielding.
+                thread.join().unwrap().join().unwrap()
+            });
+            crowd.end();
+            println!("timer {timer:?}, wake {wake:?}, new {new:?}, injected {injected:?}");
+            for (what, took) in [("timer", timer), ("wake", wake), ("new", new), ("injected", injected)] {
+                assert!(took < SOON, "a {what} took {took:?}");
+            }
+        });
+    });
+}
+
+/// Timers of a crowd come due all at once: others go on.
+#[test]
+fn while_a_hundred_thousand_timers_fire() {
+    within("while_a_hundred_thousand_timers_fire", || {
+        runtime(1).run(|| {
+            let go = Arc::new(Event::new());
+            let at = Instant::now() + Duration::from_secs(2);
+            let tasks: Vec<_> = (0..100_000)
+                .map(|_| spawn(move || sward_runtime::sleep_until(at)))
+                .collect();
+            let mut worst = Duration::ZERO;
+            while !tasks.iter().rev().take(1).all(JoinHandle::is_finished) {
+                let begun = Instant::now();
+                let waits = go.clone();
+                let task = spawn(move || waits.wait_timeout(Duration::from_micros(100)));
+                task.join().unwrap();
+                if begun > at {
+                    worst = worst.max(begun.elapsed());
+                }
+                sleep(Duration::from_micros(500));
+            }
+            join_all(tasks);
+            println!("worst {worst:?}");
+            assert!(worst < SOON * 2, "{worst:?}");
+        });
+    });
+}
+
+/// Tasks whose channel, lock or event is always ready yield now and then.
+#[test]
+fn who_always_has_something_to_do_yields() {
+    within("who_always_has_something_to_do_yields", || {
+        type Work = Box<dyn Fn() + Send>;
+        let works: [fn() -> Work; 5] = [
+            || {
+                let (sender, receiver) = unbounded();
+                Box::new(move || {
+                    sender.send(1).unwrap();
+                    receiver.recv().unwrap();
+                })
+            },
+            || {
+                let (sender, receiver) = bounded(1);
+                Box::new(move || {
+                    sender.send_timeout(1, SOON).unwrap();
+                    receiver.recv_timeout(SOON).unwrap();
+                })
+            },
+            || {
+                let lock = Mutex::new(0);
+                Box::new(move || *lock.lock() += 1)
+            },
+            || {
+                let event = Event::new();
+                event.set();
+                Box::new(move || event.wait())
+            },
+            || Box::new(|| sleep(Duration::ZERO)),
+        ];
+        for (i, work) in works.into_iter().enumerate() {
+            runtime(1).run(move || {
+                let stop = Arc::new(AtomicBool::new(false));
+                let told = stop.clone();
+                let hog = spawn(move || {
+                    let work = work();
+                    while !told.load(SeqCst) {
+                        work();
+                    }
+                });
+                yield_now();
+                let took = typical(|| {
+                    let begun = Instant::now();
+                    (0..10).for_each(|_| yield_now());
+                    begun.elapsed()
+                });
+                stop.store(true, SeqCst);
+                hog.join().unwrap();
+                assert!(took < SOON, "ten turns beside hog {i} took {took:?}");
+            });
+        }
+    });
+}
+
+/// A task that never yields stops its own worker only.
+#[test]
+fn who_never_yields_stops_only_its_worker() {
+    within("who_never_yields_stops_only_its_worker", || {
+        let runtime = runtime(2);
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        let hog = runtime.spawn_with(Builder::new().on_worker(0), move || {
+            while !told.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        });
+        let hog = hog.unwrap();
+        let other = runtime.spawn_with(Builder::new().on_worker(1), || {
+            let tasks = (0..1000).map(|i| {
+                spawn(move || {
+                    sleep(Duration::from_micros(i % 100));
+                    yield_now();
+                    i
+                })
+            });
+            join_all(tasks).into_iter().map(Result::unwrap).sum::<u64>()
+        });
+        assert_eq!(other.unwrap().join().unwrap(), 999 * 500);
+        // From outside: somebody else takes it.
+        let tasks = (0..100).map(|i| runtime.spawn(move || i));
+        assert_eq!(join_all(tasks).into_iter().map(Result::unwrap).sum::<u64>(), 99 * 50);
+        assert!(!hog.is_finished());
+        stop.store(true, SeqCst);
+        hog.join().unwrap();
+    });
+}
+
+/// Slices of 1 ms make the batch shorter: a timer waits for few of them, not for a batch.
+#[test]
+fn long_slices_make_short_batches() {
+    within("long_slices_make_short_batches", || {
+        runtime(1).run(|| {
+            let slice = Duration::from_millis(1);
+            // A batch of 128 such slices would last for 128 ms.
+            let crowd = Crowd::new(16, move || {
+                compute(slice);
+                yield_now();
+            });
+            sleep(Duration::from_millis(200));
+            let late = typical(|| {
+                let at = Instant::now() + Duration::from_millis(3);
+                sward_runtime::sleep_until(at);
+                at.elapsed()
+            });
+            crowd.end();
+            // A slice until the clock is looked at, and a round of the sixteen.
+            assert!(late < Duration::from_millis(60), "{late:?}");
+        });
+    });
+}
+
+/// A crowd of new tasks does not hold back those under way.
+#[test]
+fn new_tasks_do_not_hold_back_others() {
+    within("new_tasks_do_not_hold_back_others", || {
+        runtime(1).run(|| {
+            let turns = Arc::new(AtomicUsize::new(0));
+            let counts = turns.clone();
+            let runs = spawn(move || {
+                loop {
+                    counts.fetch_add(1, SeqCst);
+                    yield_now();
+                }
+            });
+            yield_now();
+            let tasks: Vec<_> = (0..10_000).map(|_| spawn(|| ())).collect();
+            let before = turns.load(SeqCst);
+            join_all(tasks);
+            let had = turns.load(SeqCst) - before;
+            assert!(had >= 10_000 / 64, "{had} turns beside 10,000 starts");
+            runs.kill();
+        });
+    });
+}
