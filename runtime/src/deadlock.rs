@@ -68,7 +68,9 @@ fn report(rt: &Arc<RuntimeShared>) {
         );
         text.push_str(&dump::of(&shared).to_string());
         if shared.config.on_deadlock == OnDeadlock::Abort {
-            text.push_str("aborting, as SWARD_DEADLOCK=abort or Builder::on_deadlock asks\n");
+            text.push_str(
+                "aborting, as SWARD_DEADLOCK=abort or RuntimeBuilder::on_deadlock asks\n",
+            );
             report::text(&text);
             std::process::abort();
         }

@@ -15,6 +15,7 @@ use crate::hub::extras::{Exit, Listener};
 use crate::hub::waiter::{ThreadParker, Waiter};
 use crate::park::{self, Place};
 use crate::spawn;
+use crate::stall;
 use crate::sync::short_lock::ShortLock;
 use crate::task::Task;
 use crate::wait_reason::{WaitKind, WaitReason};
@@ -174,11 +175,12 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// Blocks the calling ordinary thread until the task has ended, whatever `timeout` frames say.
-pub(crate) fn join_blocking<T>(mut key: Key<T>) -> Result<T, JoinError> {
+/// Blocks the calling ordinary thread until the task has ended, whatever `timeout` frames say, and
+/// calls `look` now and then.
+pub(crate) fn join_watching<T>(mut key: Key<T>, mut look: impl FnMut()) -> Result<T, JoinError> {
     let parker = ThreadParker::new();
     while key.set_joiner(Waiter::Thread(parker.clone())) {
-        parker.wait(None);
+        parker.wait_watching(stall::EVERY, &mut look);
     }
     key.take()
 }

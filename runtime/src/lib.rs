@@ -51,6 +51,7 @@ mod runtime;
 mod sigquit;
 #[allow(unsafe_code)]
 mod spawn;
+mod stall;
 mod stats;
 #[allow(unsafe_code)]
 pub mod sync;

@@ -33,6 +33,7 @@ use crate::membarrier;
 use crate::registry;
 use crate::report;
 use crate::spawn::{self, Builder};
+use crate::stall;
 use crate::stats::Stats;
 use crate::sync::short_lock::ShortLock;
 
@@ -85,8 +86,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Sets the size of each task's stack in bytes (default 256 KiB of address space; memory is
-    /// used only where it is touched).
+    /// Sets how much of its stack a task may use, in bytes (default 192 KiB; with the guard it
+    /// reserves 256 KiB of address space, and uses memory only where it is touched).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.asked.stack_size = Some(bytes);
         self
@@ -99,7 +100,7 @@ impl RuntimeBuilder {
     }
 
     /// Limits the number of stacks, and so of started tasks; more wait unstarted. The default is
-    /// what memory, address space and `vm.max_map_count` allow.
+    /// what memory (the cgroup's too), address space and `vm.max_map_count` allow.
     pub fn max_stacks(mut self, n: usize) -> Self {
         self.asked.max_stacks = Some(n);
         self
@@ -273,7 +274,7 @@ impl Runtime {
         let (task, key) = unsafe { TaskRef::new(f, self.shared.one_id(), site, 0) };
         task.extras_or_new().set_name("main");
         self.shared.inject(task);
-        match join::join_blocking(key) {
+        match join::join_watching(key, || stall::look(&self.shared)) {
             Ok(value) => value,
             Err(e) => e.resume(),
         }

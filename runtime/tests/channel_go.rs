@@ -20,7 +20,9 @@ fn runtime(workers: usize) -> Runtime {
 fn until_one_waits(kind: WaitKind) {
     until(|| {
         let tasks = dump().tasks();
-        tasks.iter().any(|t| t.state == TaskState::Parked && t.reason.kind() == kind)
+        tasks
+            .iter()
+            .any(|t| t.state == TaskState::Parked && t.reason.kind() == kind)
     });
 }
 
@@ -31,7 +33,9 @@ fn prime_sieve() {
         for workers in [1, 2] {
             let primes = runtime(workers).run(|| {
                 let (source, mut numbers) = rendezvous::<u32>();
-                drop(spawn(move || (2..).map(|n| source.send(n)).find(Result::is_err)));
+                drop(spawn(move || {
+                    (2..).map(|n| source.send(n)).find(Result::is_err)
+                }));
                 let mut primes = Vec::new();
                 while primes.len() < 150 {
                     let prime = numbers.recv().unwrap();
@@ -39,12 +43,18 @@ fn prime_sieve() {
                     let (pass, passed) = rendezvous();
                     let from = std::mem::replace(&mut numbers, passed);
                     drop(spawn(move || {
-                        from.iter().filter(|n| n % prime != 0).map(|n| pass.send(n)).find(Result::is_err)
+                        from.iter()
+                            .filter(|n| n % prime != 0)
+                            .map(|n| pass.send(n))
+                            .find(Result::is_err)
                     }));
                 }
                 primes
             });
-            assert_eq!((primes[0], primes[9], primes[99], primes[149]), (2, 29, 541, 863));
+            assert_eq!(
+                (primes[0], primes[9], primes[99], primes[149]),
+                (2, 29, 541, 863)
+            );
             assert!(primes.is_sorted());
         }
     });
@@ -140,7 +150,11 @@ fn blocking_is_real() {
                 (value, receiver)
             });
             until_one_waits(WaitKind::Recv);
-            assert_eq!(begun.load(SeqCst), 0, "a receive from an empty channel went on");
+            assert_eq!(
+                begun.load(SeqCst),
+                0,
+                "a receive from an empty channel went on"
+            );
             sender.send(1).unwrap();
             let (value, receiver) = task.join().unwrap();
             assert_eq!(value, Ok(1));
@@ -208,11 +222,19 @@ mod series {
     }
 
     fn ones() -> Stream {
-        stream(|out| loop { out.send(1).ok()? })
+        stream(|out| {
+            loop {
+                out.send(1).ok()?
+            }
+        })
     }
 
     fn add(a: Stream, b: Stream) -> Stream {
-        stream(move |out| loop { out.send(a.recv().ok()? + b.recv().ok()?).ok()? })
+        stream(move |out| {
+            loop {
+                out.send(a.recv().ok()? + b.recv().ok()?).ok()?
+            }
+        })
     }
 
     fn split(of: Stream) -> (Stream, Stream) {
@@ -229,7 +251,11 @@ mod series {
     }
 
     fn scale(by: i64, of: Stream) -> Stream {
-        stream(move |out| loop { out.send(by * of.recv().ok()?).ok()? })
+        stream(move |out| {
+            loop {
+                out.send(by * of.recv().ok()?).ok()?
+            }
+        })
     }
 
     /// a * b = a0*b0 + x*(a0*b' + b0*a' + x*a'*b')
@@ -244,7 +270,9 @@ mod series {
             let cross = add(scale(a0, b), scale(b0, a));
             out.send(cross.recv().ok()?).ok()?;
             let rest = add(cross, multiply(a_too, b_too, left - 1));
-            loop { out.send(rest.recv().ok()?).ok()? }
+            loop {
+                out.send(rest.recv().ok()?).ok()?
+            }
         })
     }
 
@@ -296,7 +324,11 @@ fn producers_and_consumers_at_random() {
             drop((sender, receiver));
             join_all(tasks).into_iter().for_each(Result::unwrap);
             let sum: u64 = join_all(sums).into_iter().map(Result::unwrap).sum();
-            assert_eq!(sum, producers * (each * each.saturating_sub(1) / 2), "round {round}");
+            assert_eq!(
+                sum,
+                producers * (each * each.saturating_sub(1) / 2),
+                "round {round}"
+            );
         }
     });
 }
@@ -322,7 +354,10 @@ fn what_was_written_before_is_seen_after() {
                 back.send(block).unwrap();
             }
         });
-        let blocks = returned.iter().zip(1..).inspect(|(block, i)| assert_eq!(**block, [*i; 64]));
+        let blocks = returned
+            .iter()
+            .zip(1..)
+            .inspect(|(block, i)| assert_eq!(**block, [*i; 64]));
         assert_eq!(blocks.count(), 3_000);
         one.unwrap().join().unwrap();
         two.unwrap().join().unwrap();

@@ -100,7 +100,12 @@ fn while_ten_thousand_yield() {
             });
             crowd.end();
             println!("timer {timer:?}, wake {wake:?}, new {new:?}, injected {injected:?}");
-            for (what, took) in [("timer", timer), ("wake", wake), ("new", new), ("injected", injected)] {
+            for (what, took) in [
+                ("timer", timer),
+                ("wake", wake),
+                ("new", new),
+                ("injected", injected),
+            ] {
                 assert!(took < SOON, "a {what} took {took:?}");
             }
         });
@@ -216,7 +221,10 @@ fn who_never_yields_stops_only_its_worker() {
         assert_eq!(other.unwrap().join().unwrap(), 999 * 500);
         // From outside: somebody else takes it.
         let tasks = (0..100).map(|i| runtime.spawn(move || i));
-        assert_eq!(join_all(tasks).into_iter().map(Result::unwrap).sum::<u64>(), 99 * 50);
+        assert_eq!(
+            join_all(tasks).into_iter().map(Result::unwrap).sum::<u64>(),
+            99 * 50
+        );
         assert!(!hog.is_finished());
         stop.store(true, SeqCst);
         hog.join().unwrap();

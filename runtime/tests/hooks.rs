@@ -142,18 +142,30 @@ fn a_park_without_parking_panics() {
             let (sender, receiver) = bounded(1);
             let waits: [(&str, Box<dyn Fn() + '_>); 7] = [
                 ("sleep", Box::new(|| sleep(Duration::from_micros(1)))),
-                ("park", Box::new(|| drop(park_timeout(Duration::from_micros(1))))),
+                (
+                    "park",
+                    Box::new(|| drop(park_timeout(Duration::from_micros(1)))),
+                ),
                 ("event", Box::new(|| event.wait())),
                 ("recv", Box::new(|| drop(receiver.recv()))),
-                ("recv_timeout", Box::new(|| drop(receiver.recv_timeout(Duration::ZERO)))),
+                (
+                    "recv_timeout",
+                    Box::new(|| drop(receiver.recv_timeout(Duration::ZERO))),
+                ),
                 ("join", Box::new(|| drop(spawn(|| ()).join()))),
-                ("nested", Box::new(|| without_parking(|| sleep(Duration::from_micros(1))))),
+                (
+                    "nested",
+                    Box::new(|| without_parking(|| sleep(Duration::from_micros(1)))),
+                ),
             ];
             for (name, wait) in &waits {
                 let text = message(|| without_parking(wait));
                 assert!(text.contains("without_parking"), "{name}: {text}");
                 let text = message(|| on_worker_stack(wait));
-                assert!(text.contains("on_worker_stack") || *name == "nested", "{name}: {text}");
+                assert!(
+                    text.contains("on_worker_stack") || *name == "nested",
+                    "{name}: {text}"
+                );
             }
             // What needs no waiting works, and after a panic the rule is over.
             let ran = without_parking(|| {
@@ -220,7 +232,8 @@ fn on_the_workers_stack() {
                 on_worker_stack(|| big.iter().map(|&b| u64::from(b)).sum::<u64>())
             });
             assert_eq!(sum, 600 << 10);
-            let payload = catch_unwind(|| on_worker_stack(|| std::panic::resume_unwind(Box::new(7_u8))));
+            let payload =
+                catch_unwind(|| on_worker_stack(|| std::panic::resume_unwind(Box::new(7_u8))));
             assert_eq!(payload.map(|()| 0).unwrap_err().downcast_ref(), Some(&7_u8));
             // It is over then, and also when a panic was caught inside.
             on_worker_stack(|| drop(catch_unwind(|| std::panic::resume_unwind(Box::new(())))));
@@ -229,13 +242,20 @@ fn on_the_workers_stack() {
             assert_eq!(inner.join().unwrap(), 5);
             // Tasks of one worker after the other.
             let tasks: Vec<_> = (0..100)
-                .map(|i| spawn(move || {
-                    let value = on_worker_stack(move || i * 2);
-                    yield_now();
-                    value
-                }))
+                .map(|i| {
+                    spawn(move || {
+                        let value = on_worker_stack(move || i * 2);
+                        yield_now();
+                        value
+                    })
+                })
                 .collect();
-            assert!(tasks.into_iter().map(|t| t.join().unwrap()).eq((0..100).map(|i| i * 2)));
+            assert!(
+                tasks
+                    .into_iter()
+                    .map(|t| t.join().unwrap())
+                    .eq((0..100).map(|i| i * 2))
+            );
         });
     });
 }
@@ -266,7 +286,11 @@ fn shields_hold_kills_and_timeouts_back() {
             });
             assert_eq!((end.is_err(), reached.get()), (true, 4));
             // A time-out of its own works inside.
-            let end = shield(|| timeout(Duration::from_millis(1), || sleep(Duration::from_secs(3600))));
+            let end = shield(|| {
+                timeout(Duration::from_millis(1), || {
+                    sleep(Duration::from_secs(3600))
+                })
+            });
             assert!(end.is_err());
             assert_eq!(shield(|| 5), 5);
         });

@@ -164,9 +164,10 @@ fn test_module_end(tokens: &[Token]) -> Option<usize> {
     }
     let close = tokens.iter().position(|t| t.is("]"))?;
     let condition = &tokens[3..close];
-    if !condition.iter().any(|t| t.is("test"))
-        || condition.iter().any(|t| t.is("not") || t.is("any"))
-    {
+    // `test` itself, not inside `not(..)` or `any(..)`.
+    let plain = |i: usize| i < 2 || !(condition[i - 2].is("not") || condition[i - 2].is("any"));
+    let is_test = |i: usize| condition[i].is("test") && plain(i);
+    if condition.iter().any(|t| t.is("any")) || !(0..condition.len()).any(is_test) {
         return None;
     }
     let mut i = close + 1;
@@ -291,6 +292,8 @@ fn paths_are_found_in_every_form() {
         mod inner { use super::super::up; fn g() { child::not_ours(); } }
         #[cfg(all(test, loom))]
         mod tests { use crate::test_only; mod deep { } }
+        #[cfg(all(test, not(loom)))]
+        mod more { use crate::test_only; }
         #[cfg(not(test))]
         mod kept { use crate::kept_use; }
         fn h() { crate::last() }

@@ -167,7 +167,10 @@ fn impatient_lockers() {
         got += threads.into_iter().map(|t| t.join().unwrap()).sum::<u64>();
         assert_eq!(*lock.lock(), got);
         assert!(got > 0);
-        assert_eq!(format!("{lock:?}"), "Mutex { locked: false, holder: 0, waiting: 0, .. }");
+        assert_eq!(
+            format!("{lock:?}"),
+            "Mutex { locked: false, holder: 0, waiting: 0, .. }"
+        );
     });
 }
 

@@ -27,7 +27,7 @@ use crate::item::Function;
 
 /// Runs the function's body as the first task of a runtime, and returns what it returns.
 ///
-/// Without arguments that is the default runtime. With `workers = N` (OS threads that run tasks)
+/// Without arguments that is one with the defaults. With `workers = N` (OS threads that run tasks)
 /// or `stack_size = "64K"` (virtual size of each task's stack: bytes, or a string with `K`, `M`
 /// or `G`) it is one built for this call. `crate = "path"` names the crate to use instead of
 /// `sward`.

@@ -189,11 +189,15 @@ impl Control {
         f()
     }
 
-    /// The closure has ended: what belongs to it goes.
+    /// The closure has ended: it is switched out for the last time, and what belongs to it goes.
     pub(crate) fn ended(&self) {
-        if self.quirks.replace(0) & HOOKED != 0 {
-            let hooks = self.hooks.borrow_mut().take();
-            unwinding::discard(catch_unwind(AssertUnwindSafe(|| drop(hooks))));
+        if self.quirks.get() & HOOKED != 0 {
+            let last = AssertUnwindSafe(|| {
+                self.switched_out();
+                drop(self.hooks.borrow_mut().take());
+            });
+            unwinding::discard(catch_unwind(last));
+            self.quirks.set(0);
         }
     }
 }

@@ -9,7 +9,7 @@
 //! goes to the end of the line if anybody else waits. So tasks that are under way, woken by
 //! timers or I/O, are not held back by a crowd of new ones, and reuse of their stacks comes
 //! before first touches of new ones (design R3).
-
+//!
 //! An entry is one word, told apart by its two lowest bits (fibers and cells are 8-aligned), in a
 //! ring of a power of two: a yield costs a handful of instructions here.
 

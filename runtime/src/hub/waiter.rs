@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cell::TaskRef;
 use super::current;
@@ -204,6 +204,15 @@ impl ThreadParker {
     /// Blocks the calling thread, whose parker this is, until it has the permit (and takes it).
     pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
         Self::block(&self.permit, deadline)
+    }
+
+    /// As [`wait`](Self::wait) without a deadline, calling `look` each time that `every` passes.
+    pub(crate) fn wait_watching(&self, every: Duration, mut look: impl FnMut()) {
+        BLOCKED.fetch_add(1, Ordering::Relaxed);
+        while !Self::block(&self.woken, clock::deadline(every)) {
+            look();
+        }
+        BLOCKED.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[expect(

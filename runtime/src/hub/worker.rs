@@ -54,6 +54,8 @@ pub(crate) struct Published {
     pub(crate) site: AtomicPtr<Location<'static>>,
     /// Slices so far: every switch to a task.
     pub(crate) switches: AtomicU64,
+    /// The slice that a stall was last reported of; written by observers.
+    pub(crate) stall_told: AtomicU64,
     /// When the worker last looked at its mail.
     pub(crate) looked: AtomicU64,
     pub(crate) live: AtomicUsize,

@@ -59,7 +59,11 @@ impl Event {
     /// # Blocking
     /// Never parks.
     pub fn set(&self) {
-        wake_all(&self.state, |state| &mut state.queue, |state| state.set = true);
+        wake_all(
+            &self.state,
+            |state| &mut state.queue,
+            |state| state.set = true,
+        );
     }
 
     /// Clears the flag.

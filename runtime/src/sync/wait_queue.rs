@@ -200,7 +200,11 @@ impl<P> WaitQueue<P> {
     fn pop_before(&mut self, end: u32) -> Option<(Queued, Option<P>)> {
         let ticket = self.nodes.get(self.head as usize)?.ticket;
         let age = (u64::from(end) + u64::from(NIL) - u64::from(ticket)) % u64::from(NIL);
-        if (1..=u64::from(NIL / 2)).contains(&age) { self.pop() } else { None }
+        if (1..=u64::from(NIL / 2)).contains(&age) {
+            self.pop()
+        } else {
+            None
+        }
     }
 
     /// Gives the first waiter `payload` to collect. Wake it before unlocking. `payload` is dropped
