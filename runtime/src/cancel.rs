@@ -146,11 +146,16 @@ pub fn defer(f: impl FnOnce() + Send + 'static) {
 /// assert_eq!(sum, 1 << 20);
 /// ```
 pub fn on_worker_stack<T>(f: impl FnOnce() -> T) -> T {
+    /// Not inlined: `f`'s frame must not become part of the caller's, which is on the task's stack.
+    #[inline(never)]
+    fn call<T>(f: impl FnOnce() -> T) -> T {
+        f()
+    }
     match current::caller() {
         Caller::Task(hub, fiber) => {
             let control = fiber.header();
             if control.on_worker_stack.get() {
-                return f();
+                return call(f);
             }
             struct Back<'a>(&'a Cell<bool>);
             impl Drop for Back<'_> {
@@ -162,7 +167,7 @@ pub fn on_worker_stack<T>(f: impl FnOnce() -> T) -> T {
             let _back = Back(&control.on_worker_stack);
             control.forbid_parks(|| hub.on_worker_stack(fiber, f))
         }
-        Caller::Hub(_) | Caller::Thread => f(),
+        Caller::Hub(_) | Caller::Thread => call(f),
     }
 }
 

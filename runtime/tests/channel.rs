@@ -1,6 +1,12 @@
 //! Channels: order, capacity, fairness, disconnection at every moment, and that no value is lost,
 //! doubled or dropped twice.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -538,14 +544,14 @@ fn buffered_values_are_dropped_once() {
 fn a_value_that_owns_the_channel() {
     within("a_value_that_owns_the_channel", || {
         struct Knot {
-            ends: Option<Ends<Knot>>,
+            ends: Option<Ends<Self>>,
             gone: Arc<AtomicUsize>,
         }
         impl Drop for Knot {
             fn drop(&mut self) {
                 if let Some((sender, receiver)) = self.ends.take() {
                     // Uses the very channel that drops it.
-                    drop(sender.try_send(Knot {
+                    drop(sender.try_send(Self {
                         ends: None,
                         gone: self.gone.clone(),
                     }));

@@ -1,6 +1,12 @@
 //! What Go's tests ask of channels, asked of ours: the ideas of `test/chan` and of the runtime's
 //! own channel tests, without `select`.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 

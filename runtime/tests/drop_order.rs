@@ -1,6 +1,12 @@
 //! What is dropped, when, and how often, in whatever order its owners let go; for closures and
 //! results of every shape.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -519,8 +525,8 @@ fn values_come_back_from_what_fails() {
 #[test]
 fn values_that_use_their_own_channel() {
     struct Loops(
-        Sender<Option<Loops>>,
-        Receiver<Option<Loops>>,
+        Sender<Option<Self>>,
+        Receiver<Option<Self>>,
         #[allow(dead_code)] Counted,
     );
     impl Drop for Loops {
@@ -607,7 +613,12 @@ fn guards_and_mutexes() {
             assert!(mutex.try_lock().is_none());
             task.kill();
             drop(task.join());
-            drop(locked(|| drop(timeout(Duration::from_millis(1), park))).join());
+            drop(
+                locked(|| {
+                    let _ = timeout(Duration::from_millis(1), park);
+                })
+                .join(),
+            );
             mutex.try_lock().unwrap().touch();
             let Ok(mutex) = Arc::try_unwrap(mutex) else {
                 panic!("somebody has it")

@@ -1,5 +1,11 @@
 //! What a person sees: the dump, the counters, the deadlock report, and `SIGQUIT`.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -67,9 +73,19 @@ fn every_wait_has_its_reason() {
         let wants = lock.clone();
         let locker = start("locker", Box::new(move || drop(wants.lock())));
         let full = sender.clone();
-        let sends = start("sender", Box::new(move || drop(full.send(1))));
+        let sends = start(
+            "sender",
+            Box::new(move || {
+                let _ = full.send(1);
+            }),
+        );
         let (_quiet, empty) = rendezvous::<u8>();
-        let receives = start("receiver", Box::new(move || drop(empty.recv())));
+        let receives = start(
+            "receiver",
+            Box::new(move || {
+                let _ = empty.recv();
+            }),
+        );
 
         let object = |found: DumpedTask| found.reason.object();
         assert_eq!(object(parked(&runtime, &joiner, WaitKind::Join)), id);
@@ -542,7 +558,9 @@ fn no_deadlock_where_something_is_to_come() {
                 let task = spawn(park);
                 let task = task.join_timeout(quiet).unwrap_err();
                 let (_sender, receiver) = bounded::<u8>(1);
-                drop(receiver.recv_timeout(quiet));
+                {
+                    let _ = receiver.recv_timeout(quiet);
+                };
                 task.task().unpark();
                 task.join().unwrap();
             }

@@ -1,5 +1,11 @@
 //! The event: who waits goes on, once it is set, whoever sets it and however many wait.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -148,7 +154,7 @@ fn set_and_clear_race_with_waits() {
                 let builder = Builder::new().on_worker(i % 2);
                 let wait = move || {
                     for turn in 0..300_u64 {
-                        if (turn + i as u64) % 3 == 0 {
+                        if (turn + i as u64).is_multiple_of(3) {
                             event.wait_timeout(Duration::from_micros(turn % 40));
                         } else {
                             event.wait();

@@ -1,6 +1,12 @@
 //! Nobody starves: timers, remote wakes, new tasks and other workers are served while tasks yield
 //! or have always something to do.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 

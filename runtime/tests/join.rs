@@ -1,5 +1,11 @@
 //! Waiting for tasks: results, limits, many at once, callbacks, and joins from threads.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! Kill: in every wait there is, from everywhere, and what it must not lose or skip.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -501,7 +507,7 @@ fn of_the_ended_and_twice() {
         assert_eq!(task.join().unwrap(), 7);
         late.kill();
         late.unpark();
-        let task = spawn(|| park());
+        let task = spawn(park);
         yield_now();
         task.kill();
         task.kill();

@@ -4,7 +4,13 @@
 //! the file declares, in `use` and anywhere else, macros included. What does not: comments,
 //! `#[cfg(test)]` modules, and `pub(in crate::...)`. A path counts for the deepest module that it
 //! leads to, so `crate::JoinHandle` is a use of `lib.rs`: name the module that defines a thing.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 

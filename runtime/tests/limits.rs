@@ -1,5 +1,11 @@
 //! What happens at the limits: stacks, address space, descriptors, workers, and an idle runtime.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -355,8 +361,8 @@ fn little_address_space() {
             rlim_cur: 1 << 30,
             rlim_max: 1 << 30,
         };
-        // SAFETY: the pointer is to a live local.
         assert_eq!(
+            // SAFETY: a valid limit that outlives the call.
             unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) },
             0
         );
@@ -391,8 +397,8 @@ fn no_descriptors_for_a_runtime() {
             rlim_cur: 30,
             rlim_max: 30,
         };
-        // SAFETY: the pointer is to a live local.
         assert_eq!(
+            // SAFETY: a valid limit that outlives the call.
             unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
             0
         );

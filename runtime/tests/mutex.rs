@@ -1,5 +1,11 @@
 //! The mutex: exclusion, who comes next, and what ends a wait.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -46,7 +52,7 @@ fn exclusion() {
                         };
                         assert_eq!(inside.fetch_add(1, SeqCst), 0, "two have the lock");
                         let seen = held.get();
-                        if (i + turn) % 5 == 0 {
+                        if (i + turn).is_multiple_of(5) {
                             yield_now();
                         }
                         held.set(seen + 1);
@@ -148,7 +154,7 @@ fn impatient_lockers() {
                     if let Ok(mut held) = lock.lock_timeout(limit) {
                         *held += 1;
                         got += 1;
-                        if i % 2 == 0 {
+                        if i.is_multiple_of(2) {
                             yield_now();
                         }
                     }

@@ -1,5 +1,11 @@
 //! Running off a stack: one clear message and an abort, whatever the frame; and what is no overflow.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 

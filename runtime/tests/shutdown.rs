@@ -1,6 +1,12 @@
 //! The end of a runtime: what it kills, what it waits for, what it leaks and says, and what is
 //! left of it.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -250,7 +256,7 @@ fn what_a_leaked_task_has_lent_stays() {
             let mine = std::hint::black_box([0x5Au8; 64]);
             LENT.store(mine.as_ptr() as usize, SeqCst);
             shield(park);
-            drop(mine);
+            let _ = mine;
         }));
         until(|| LENT.load(SeqCst) != 0);
         drop(short);
@@ -513,7 +519,7 @@ fn dropped_inside_its_own_task() {
             let (tell, told) = unbounded();
             let task = runtime.spawn(move || {
                 let mine = receiver.recv().unwrap();
-                drop(mine);
+                let _ = mine;
                 // The end comes in the background: this task is killed at some park.
                 tell.send("dropped").unwrap();
                 loop {

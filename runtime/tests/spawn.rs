@@ -1,5 +1,11 @@
 //! Starting tasks: from everywhere, where they are placed, in what order, and that they stay.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -103,7 +109,7 @@ fn from_threads_and_tasks() {
             assert_eq!(workers(), 2);
             name.spawn(|| {
                 assert_eq!(workers(), 1);
-                spawn(|| workers()).join().unwrap()
+                spawn(workers).join().unwrap()
             })
             .join()
             .unwrap()
@@ -298,7 +304,7 @@ fn names_and_sizes() {
             });
             let (sum, name) = task.unwrap().join().unwrap();
             assert_eq!((sum, name.as_deref()), (300 << 10, Some("émile \u{1F331}")));
-            assert_eq!(spawn(|| current().name().is_none()).join().unwrap(), true);
+            assert!(spawn(|| current().name().is_none()).join().unwrap());
             assert_eq!(
                 Builder::new().name("").spawn(|| 1).unwrap().join().unwrap(),
                 1

@@ -1,6 +1,12 @@
 //! Time-outs around code and of single calls: which one fires, where it is caught, what holds it
 //! back, and that they work on ordinary threads, too.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -12,8 +18,8 @@ use std::time::{Duration, Instant};
 use common::{until, within};
 use sward_runtime::sync::{Event, Mutex, bounded, rendezvous, unbounded};
 use sward_runtime::{
-    Runtime, TimedOut, current, join_all, join_all_timeout, park, park_timeout, shield, sleep,
-    sleep_until, spawn, timeout, yield_now,
+    Runtime, TimedOut, current, join_all_timeout, park, park_timeout, shield, sleep, sleep_until,
+    spawn, timeout, yield_now,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -63,7 +69,7 @@ fn around_every_wait() {
         ];
         for (name, wait) in waits {
             let begun = Instant::now();
-            assert_eq!(timeout(SHORT, || wait()), Err(TimedOut), "{name}");
+            assert_eq!(timeout(SHORT, wait), Err(TimedOut), "{name}");
             assert!(begun.elapsed() >= SHORT, "{name}: early");
         }
         let task = other.task();

@@ -2,7 +2,13 @@
 //! And panics in all the places where user code runs by itself.
 //!
 //! Waits that block the worker or abort are tried in a process of their own.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::mem_forget,
+    clippy::type_complexity,
+    dropping_copy_types
+)]
 
 mod common;
 
@@ -151,7 +157,9 @@ fn a_yield_does_nothing() {
             while_unwinding(by, move || {
                 let before = seen.load(SeqCst);
                 let count = count.clone();
-                defer(move || drop(count.fetch_add(1, SeqCst)));
+                defer(move || {
+                    count.fetch_add(1, SeqCst);
+                });
                 for _ in 0..1000 {
                     yield_now();
                 }
@@ -232,7 +240,7 @@ fn role(by: By) {
     let m = mutex.clone();
     match role.as_str() {
         "lock held by a task of another worker" => {
-            drop(holder(1));
+            let _ = holder(1);
             held.wait();
             let f = free.clone();
             unwind(Box::new(move || {
@@ -270,12 +278,12 @@ fn role(by: By) {
         "short sleep" => unwind(Box::new(|| sleep(SHORT))),
         // From here on: aborts.
         "lock held by a task of this worker" => {
-            drop(holder(0));
+            let _ = holder(0);
             held.wait();
             unwind(Box::new(move || drop(m.lock())));
         }
         "lock never released" => {
-            drop(holder(1));
+            let _ = holder(1);
             held.wait();
             unwind(Box::new(move || drop(m.lock())));
         }
@@ -652,7 +660,7 @@ fn panics_leave_shields_and_frames_behind() {
 /// The value of a send that is refused by a panic is dropped after the channel's lock.
 #[test]
 fn a_refused_value_may_use_the_channel() {
-    struct Uses(sward_runtime::sync::Sender<Option<Uses>>, Arc<AtomicUsize>);
+    struct Uses(sward_runtime::sync::Sender<Option<Self>>, Arc<AtomicUsize>);
     impl Drop for Uses {
         fn drop(&mut self) {
             assert!(!self.0.is_disconnected());

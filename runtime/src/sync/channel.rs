@@ -545,7 +545,7 @@ macro_rules! errors {
     )*};
     (@enum $(#[$doc:meta])* $name:ident <$t:ident> { $($(#[$vdoc:meta])* $variant:ident,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[derive(Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum $name<$t> { $($(#[$vdoc])* $variant($t),)* }
 
@@ -558,7 +558,7 @@ macro_rules! errors {
     };
     (@enum $(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[derive(Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
     };

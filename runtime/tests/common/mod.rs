@@ -1,7 +1,7 @@
 //! What the behaviour tests share: a time limit for each, and running one of them in a process of
 //! its own.
 #![allow(dead_code, clippy::unwrap_used)]
-#![allow(unreachable_pub, dead_code)]
+#![allow(unreachable_pub)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::{Child, Command, Output, Stdio};
