@@ -179,9 +179,9 @@ fn a_set_wakes_only_those_before_it() {
         let event = Arc::new(Event::new());
         let round = Arc::new(AtomicU64::new(0));
         let rounds = if cfg!(debug_assertions) {
-            4_000
+            2_000
         } else {
-            20_000
+            5_000
         };
         let setter = {
             let (event, round) = (event.clone(), round.clone());

@@ -256,7 +256,7 @@ fn what_a_leaked_task_has_lent_stays() {
             let mine = std::hint::black_box([0x5Au8; 64]);
             LENT.store(mine.as_ptr() as usize, SeqCst);
             shield(park);
-            let _ = mine;
+            std::hint::black_box(&mine);
         }));
         until(|| LENT.load(SeqCst) != 0);
         drop(short);
@@ -519,7 +519,7 @@ fn dropped_inside_its_own_task() {
             let (tell, told) = unbounded();
             let task = runtime.spawn(move || {
                 let mine = receiver.recv().unwrap();
-                let _ = mine;
+                drop(mine);
                 // The end comes in the background: this task is killed at some park.
                 tell.send("dropped").unwrap();
                 loop {
