@@ -47,6 +47,11 @@ impl Config {
                 )));
             }
         };
+        if asked.max_stacks == Some(0) {
+            return Err(invalid(
+                "max_stacks(0) would let no task start; it takes 1 or more".into(),
+            ));
+        }
         let size = asked.stack_size.or(env("SWARD_STACK_SIZE", parse_size)?);
         let guard = asked.guard_size.unwrap_or(DEFAULT_GUARD);
         let on_deadlock = match asked.on_deadlock.or(env("SWARD_DEADLOCK", parse_deadlock)?) {

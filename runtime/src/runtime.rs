@@ -27,7 +27,7 @@ use crate::hub::question::TaskInfo;
 use crate::hub::shared::{RuntimeShared, Upcalls};
 use crate::hub::waiter::ThreadParker;
 use crate::hub::worker::{Mail, WorkerShared};
-use crate::hub::{self, Hub};
+use crate::hub::{self, Hub, start};
 use crate::join::{self, JoinHandle};
 use crate::membarrier;
 use crate::registry;
@@ -173,7 +173,8 @@ impl RuntimeBuilder {
             if let Err(e) = thread.spawn(move || worker(index, rt, poll, &tell)) {
                 for worker in index..shared.workers.len() {
                     shared.ended.fetch_add(1, AcqRel);
-                    shared.workers[worker].release();
+                    // Not back into the registry: the end of this runtime still sends it mail.
+                    shared.workers[worker].silence();
                     let _ = runtime.tell.send(WorkerEnd {
                         worker,
                         leaked: Vec::new(),
@@ -205,6 +206,9 @@ fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<W
             std::process::abort()
         })
     });
+    if !ended {
+        current::enter(hub, || hub.cancel_unstarted());
+    }
     let leaked = if ended { Vec::new() } else { hub.list() };
     let stays = !leaked.is_empty();
     if !stays {
@@ -369,8 +373,15 @@ impl Runtime {
                 "sward: runtime '{}' ended, but not all of it:\n",
                 rt.config.name
             );
+            // What has not started may never be looked at again, and somebody may wait for it.
+            let mut unstarted: Vec<TaskRef> = std::iter::from_fn(|| rt.injector.pop()).collect();
             for w in stalled {
                 text.push_str(&dump::stalled_line(rt, w));
+                unstarted.extend(rt.workers[w].unstarted.take_oldest(u64::MAX));
+            }
+            for task in unstarted {
+                // SAFETY: taken out of queues of tasks that any thread may start.
+                unsafe { start::cancel(task, rt.upcalls.tell) };
             }
             for task in &leaked {
                 text.push_str(&dump::task_line(task));

@@ -18,19 +18,21 @@ pub(crate) fn enable() -> io::Result<()> {
     if ENABLED.swap(true, Relaxed) {
         return Ok(());
     }
+    set_up().inspect_err(|_| ENABLED.store(false, Relaxed))
+}
+
+fn set_up() -> io::Result<()> {
     let (mut reader, writer) = io::pipe()?;
-    // Lives as long as the process: the handler may write at any time.
+    // Both live as long as the process: the handler may write at any time.
     PIPE.store(writer.into_raw_fd(), Relaxed);
-    install()?;
-    std::thread::Builder::new()
-        .name("sward-sigquit".into())
-        .spawn(move || {
-            let mut byte = [0];
-            while reader.read_exact(&mut byte).is_ok() {
-                print();
-            }
-        })?;
-    Ok(())
+    let thread = std::thread::Builder::new().name("sward-sigquit".into());
+    thread.spawn(move || {
+        let mut byte = [0];
+        while reader.read_exact(&mut byte).is_ok() {
+            print();
+        }
+    })?;
+    install()
 }
 
 fn print() {

@@ -82,7 +82,7 @@ where
 /// Never parks.
 ///
 /// # Panics
-/// Outside of a task: there is no worker to stay on.
+/// Outside of a task: there is no worker to stay on. In a forked child.
 ///
 /// # Examples
 /// ```
@@ -99,7 +99,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    match Builder::new().spawn_local(f) {
+    match Builder::new().start_local(f, Location::caller()) {
         Ok(handle) => handle,
         Err(e) => panic!("spawn_local: {e}"),
     }
@@ -215,6 +215,7 @@ impl Builder {
         T: Send + 'static,
     {
         self.check(rt)?;
+        Self::check_budget(rt)?;
         let flags = if self.worker.is_some() { PINNED } else { 0 };
         // SAFETY: F and T are Send and 'static.
         let (task, key) = unsafe { TaskRef::new(f, rt.one_id(), site, flags) };
@@ -241,6 +242,21 @@ impl Builder {
         T: 'static,
     {
         let site = Location::caller();
+        if let Caller::Task(hub, _) = current::caller() {
+            Self::check_budget(&hub.rt)?;
+        }
+        self.start_local(f, site)
+    }
+
+    fn start_local<F, T>(
+        self,
+        f: F,
+        site: &'static Location<'static>,
+    ) -> io::Result<LocalJoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
         let Caller::Task(hub, _) = current::caller() else {
             return Err(invalid(
                 "it must be called in a task: there is no worker to stay on",
@@ -274,6 +290,11 @@ impl Builder {
             let text = format!("on_worker({n}): the runtime has workers 0 to {}", have - 1);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
+        Ok(())
+    }
+
+    /// Whether a stack is left for one more. Tasks on their way to another worker are not seen.
+    fn check_budget(rt: &RuntimeShared) -> io::Result<()> {
         let waiting = usize::try_from(rt.unstarted()).unwrap_or(usize::MAX);
         if rt.live().saturating_add(waiting) >= rt.budget.limit() {
             return Err(rt.budget.refusal());

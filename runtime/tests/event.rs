@@ -178,11 +178,7 @@ fn a_set_wakes_only_those_before_it() {
     within("a_set_wakes_only_those_before_it", || {
         let event = Arc::new(Event::new());
         let round = Arc::new(AtomicU64::new(0));
-        let rounds = if cfg!(debug_assertions) {
-            2_000
-        } else {
-            5_000
-        };
+        let rounds = if cfg!(debug_assertions) { 2_000 } else { 5_000 };
         let setter = {
             let (event, round) = (event.clone(), round.clone());
             std::thread::spawn(move || {

@@ -699,3 +699,30 @@ fn delayed_tasks_do_not_delay_it() {
         assert!(task.join().unwrap_err().is_killed());
     });
 }
+
+/// What could not start any more is told to whoever waits for it: behind a task that never parks,
+/// and behind one that swallows kills.
+#[test]
+fn tasks_behind_one_that_will_not_end() {
+    within("tasks_behind_one_that_will_not_end", || {
+        let go_on = Arc::new(AtomicBool::new(true));
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let spinning = go_on.clone();
+        let hog = runtime.spawn(move || {
+            tell.send(()).unwrap();
+            while spinning.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        });
+        told.recv().unwrap();
+        // Each passes the injector of a worker that does not look at it any more.
+        let behind: Vec<_> = (0..3).map(|_| runtime.spawn(|| unreachable!())).collect();
+        assert!(runtime.shutdown(Duration::from_millis(50)) > 0);
+        for task in behind {
+            assert!(task.join().unwrap_err().is_killed());
+        }
+        go_on.store(false, SeqCst);
+        hog.join().unwrap();
+    });
+}

@@ -127,6 +127,16 @@ impl Hub {
         }
     }
 
+    /// Told to search, but busy again: somebody else may.
+    #[inline]
+    pub(super) fn decline_search(&self) {
+        let told = &self.shared.told_to_search;
+        if told.load(Relaxed) && told.swap(false, Relaxed) {
+            self.rt.searching.store(false, Relaxed);
+            self.rt.call_searcher();
+        }
+    }
+
     /// The time until the next timer, the end of a stop, or `at_most`, whichever is first.
     fn until_next(&self, at_most: Option<Duration>) -> Option<Duration> {
         let timer = self.timers.borrow().next_deadline();

@@ -36,7 +36,7 @@ pub(crate) mod question;
 pub(crate) mod ready;
 mod roll;
 pub(crate) mod shared;
-mod start;
+pub(crate) mod start;
 mod switch;
 pub(crate) mod timers;
 pub(crate) mod unstarted;
@@ -167,8 +167,11 @@ impl Hub {
                     }
                 }
                 self.idle();
-            } else if self.stop_at.get().is_some_and(|at| self.now.get() >= at) {
-                return false;
+            } else {
+                if self.stop_at.get().is_some_and(|at| self.now.get() >= at) {
+                    return false;
+                }
+                self.decline_search();
             }
         }
     }
@@ -241,7 +244,7 @@ impl Hub {
         }
     }
 
-    fn read(&self, mail: Mail) {
+    pub(super) fn read(&self, mail: Mail) {
         match mail {
             Mail::Wake(task, park) => self.wake(&task, park),
             Mail::Unpark(task) => self.unpark(&task),

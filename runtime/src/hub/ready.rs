@@ -163,6 +163,21 @@ impl ReadyQueue {
         u32::try_from(word / ONE).unwrap_or(u32::MAX)
     }
 
+    /// Takes the unstarted tasks that only this worker may start out of the line.
+    pub(crate) fn take_pinned(&mut self, tasks: &mut Vec<TaskRef>) {
+        for _ in 0..self.len() {
+            let at = self.place(self.head);
+            let word = self.ring[at];
+            self.head = self.head.wrapping_add(1);
+            if word & TAG == PINNED {
+                // SAFETY: pushed by `push_pinned`, taken out once, here.
+                tasks.push(unsafe { TaskRef::from_word(word & !TAG) });
+            } else {
+                self.push_word(word);
+            }
+        }
+    }
+
     /// Looks at the unstarted tasks that only this worker may start (for dump and shutdown).
     pub(crate) fn for_each_pinned(&self, mut f: impl FnMut(&TaskRef)) {
         for i in 0..self.len() {

@@ -10,6 +10,7 @@ use super::Hub;
 use super::cell::{KILLED, LOCAL, PINNED, STARTED, TaskRef, UNPARKED};
 use super::control::{Control, Fiber, KILL};
 use super::current;
+use super::extras::{Exit, Listener};
 use super::worker::{Mail, Published};
 use crate::fiber::FiberRef;
 use crate::fiber::stack::{StackSlot, StackSpec};
@@ -160,6 +161,45 @@ fn body(fiber: Fiber) {
         done.listeners
             .into_iter()
             .for_each(|listener| tell(listener, exit));
+    }
+}
+
+/// Ends a task that will never start: its closure is dropped here and now, and whoever waits is
+/// told that it was killed.
+///
+/// # Safety
+/// The task is in no queue any more; the caller is on its worker's thread if it is `LOCAL`.
+pub(crate) unsafe fn cancel(task: TaskRef, tell: fn(Listener, Exit)) {
+    task.raise(KILLED | STARTED);
+    // SAFETY: it has not started and, being in no queue, never will; a killed task's closure is
+    // only dropped, which needs no stack of its own (a wait in its destructor panics, and that is
+    // caught).
+    let exit = unsafe { task.run() };
+    let done = task.complete(exit);
+    if let Some(joiner) = done.joiner {
+        joiner.wake();
+    }
+    done.listeners
+        .into_iter()
+        .for_each(|listener| tell(listener, exit));
+}
+
+impl Hub {
+    /// Ends every task that this worker, which stops for good, would have started.
+    pub(crate) fn cancel_unstarted(&self) {
+        let mut tasks: Vec<TaskRef> = self.shared.unstarted.take_oldest(u64::MAX).into();
+        tasks.extend(self.starved.borrow_mut().drain(..));
+        self.ready.borrow_mut().take_pinned(&mut tasks);
+        while let Some(mail) = self.shared.inbox.pop() {
+            match mail {
+                Mail::Start(task) => tasks.push(task),
+                other => self.read(other),
+            }
+        }
+        for task in tasks {
+            // SAFETY: taken out of this worker's queues, on this worker's thread.
+            unsafe { cancel(task, self.rt.upcalls.tell) };
+        }
     }
 }
 

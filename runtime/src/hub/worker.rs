@@ -131,9 +131,14 @@ impl WorkerShared {
         worker
     }
 
+    /// Closes the bell of a worker that was never started.
+    pub(crate) fn silence(&self) {
+        drop(self.bell.lock().take());
+    }
+
     /// Gives it back after its runtime has ended without leaking a task.
     pub(crate) fn release(&'static self) {
-        drop(self.bell.lock().take());
+        self.silence();
         while self.inbox.pop().is_some() {}
         FREE.lock().push(self);
     }
