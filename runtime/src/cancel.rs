@@ -121,7 +121,7 @@ pub fn without_parking<T>(f: impl FnOnce() -> T) -> T {
 /// Never parks.
 ///
 /// # Panics
-/// As [`spawn`](crate::spawn).
+/// As [`spawn`](fn@crate::spawn).
 #[track_caller]
 pub fn defer(f: impl FnOnce() + Send + 'static) {
     drop(spawn(f));

@@ -11,7 +11,7 @@ use crate::hub::Hub;
 use crate::hub::question::{TaskInfo, TaskState};
 use crate::hub::shared::RuntimeShared;
 use crate::hub::worker::Mail;
-use crate::runtime;
+use crate::registry;
 use crate::stats::Stats;
 use crate::wait_reason::WaitReason;
 
@@ -67,7 +67,7 @@ pub struct DumpedTask {
 /// });
 /// ```
 pub fn dump() -> Dump {
-    match runtime::current_or_started() {
+    match registry::current_or_started() {
         Some(rt) => of(&rt),
         None => Dump {
             taken: clock::now_nanos(),

@@ -185,7 +185,7 @@ pub(crate) fn join_watching<T>(mut key: Key<T>, mut look: impl FnMut()) -> Resul
     key.take()
 }
 
-/// The handle of a task that was started by [`spawn_local`]: it stays on its thread.
+/// The handle of a task that was started by [`spawn_local`](crate::spawn_local): it stays on its thread.
 ///
 /// ```compile_fail
 /// fn send<T: Send>(_: T) {}

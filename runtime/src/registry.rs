@@ -1,7 +1,8 @@
-//! The runtimes of this process that are alive, for those who print them all.
+//! The runtimes of this process that are alive, and which of them the caller means.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use crate::hub::current;
 use crate::hub::shared::RuntimeShared;
 use crate::sync::short_lock::ShortLock;
 
@@ -21,4 +22,19 @@ pub(crate) fn add(rt: &Arc<RuntimeShared>) {
 /// Returns those that have not ended.
 pub(crate) fn all() -> Vec<Arc<RuntimeShared>> {
     RUNTIMES.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
+static DEFAULT: OnceLock<Arc<RuntimeShared>> = OnceLock::new();
+
+/// Says which one is the default runtime.
+pub(crate) fn set_default(rt: &Arc<RuntimeShared>) {
+    let _ = DEFAULT.set(rt.clone());
+}
+
+/// The runtime of the calling task, or the default one if it has been started.
+pub(crate) fn current_or_started() -> Option<Arc<RuntimeShared>> {
+    match current::hub() {
+        Some(hub) => Some(hub.rt.clone()),
+        None => DEFAULT.get().cloned(),
+    }
 }

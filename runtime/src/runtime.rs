@@ -284,7 +284,7 @@ impl Runtime {
         }
     }
 
-    /// Starts a task on this runtime: [`spawn`](crate::spawn) from anywhere.
+    /// Starts a task on this runtime: [`spawn`](fn@crate::spawn) from anywhere.
     ///
     /// # Panics
     /// In a forked child.
@@ -433,8 +433,9 @@ static DEFAULT: OnceLock<Result<Runtime, (io::ErrorKind, String)>> = OnceLock::n
 /// The default runtime; it is started at the first use and never ends by itself.
 pub(crate) fn default() -> io::Result<&'static RuntimeShared> {
     let start = || {
-        Runtime::builder()
-            .build()
+        let built = Runtime::builder().build();
+        built
+            .inspect(|runtime| registry::set_default(&runtime.shared))
             .map_err(|e| (e.kind(), e.to_string()))
     };
     match DEFAULT.get_or_init(start) {
@@ -450,22 +451,10 @@ pub(crate) fn default_or_panic() -> &'static RuntimeShared {
     }
 }
 
-/// The runtime of the calling task, or the default one if it has been started.
-pub(crate) fn current_or_started() -> Option<Arc<RuntimeShared>> {
-    if let Some(hub) = current::hub() {
-        return Some(hub.rt.clone());
-    }
-    DEFAULT
-        .get()?
-        .as_ref()
-        .ok()
-        .map(|runtime| runtime.shared.clone())
-}
-
 /// Returns the number of workers of the calling task's runtime, or of the default runtime.
 ///
 /// # Panics
-/// As [`spawn`](crate::spawn).
+/// As [`spawn`](fn@crate::spawn).
 pub fn workers() -> usize {
     match current::hub() {
         Some(hub) => hub.rt.workers.len(),

@@ -8,7 +8,7 @@ use crate::fiber::stack::StackCensus;
 use crate::hub::Hub;
 use crate::hub::shared::RuntimeShared;
 use crate::hub::worker::Mail;
-use crate::runtime;
+use crate::registry;
 
 /// Counters of a runtime, summed over its workers; each is read without stopping anybody, so they
 /// fit each other only roughly while tasks run.
@@ -74,7 +74,7 @@ impl Stats {
 /// });
 /// ```
 pub fn stats() -> Stats {
-    runtime::current_or_started().map_or_else(Stats::default, |rt| Stats::of(&rt))
+    registry::current_or_started().map_or_else(Stats::default, |rt| Stats::of(&rt))
 }
 
 /// Counts the stacks of the calling task's runtime, or of the default runtime, and looks how deep
@@ -92,7 +92,7 @@ pub fn stats() -> Stats {
 /// });
 /// ```
 pub fn stack_census() -> StackCensus {
-    let Some(rt) = runtime::current_or_started() else {
+    let Some(rt) = registry::current_or_started() else {
         return StackCensus::default();
     };
     let answers = ask::all(&rt, Duration::from_secs(5), Mail::Census, Hub::census);

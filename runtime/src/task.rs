@@ -97,7 +97,7 @@ impl Task {
         }
     }
 
-    /// As [`JoinHandle::kill`]; a thread cannot be killed, so there it does nothing.
+    /// As [`JoinHandle::kill`](crate::JoinHandle::kill); a thread cannot be killed, so there it does nothing.
     pub fn kill(&self) {
         if let Who::Task(task) = &self.who {
             cancel::kill(task);

@@ -10,7 +10,7 @@ pub enum WaitKind {
     None,
     /// A time to come.
     Sleep,
-    /// [`park`](crate::park): somebody's `unpark`.
+    /// [`park`](fn@crate::park): somebody's `unpark`.
     Park,
     /// The end of a task.
     Join,

@@ -1,5 +1,5 @@
 //! Primitives between tasks, workers and ordinary threads: all `Send + Sync`, all first in,
-//! first out, all on the one [`wait_queue`].
+//! first out, all on one wait queue (`wait_queue.rs`).
 
 pub mod channel;
 mod event;
