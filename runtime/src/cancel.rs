@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::hub::cell::{KILLED, TaskRef};
-use crate::hub::control::{HOOKED, Hooks, KILL};
+use crate::hub::control::{ENDED, HOOKED, Hooks, KILL};
 use crate::hub::current::{self, Caller};
 use crate::hub::worker::Mail;
 use crate::park::{self, ThreadFrames};
@@ -177,7 +177,9 @@ pub fn on_worker_stack<T>(f: impl FnOnce() -> T) -> T {
 /// second call replaces the first. The way to carry thread-local state with a task. On an ordinary
 /// thread it does nothing.
 pub fn on_switch(switch_out: impl FnMut() + 'static, switch_in: impl FnMut() + 'static) {
-    if let Caller::Task(_, fiber) = current::caller() {
+    if let Caller::Task(_, fiber) = current::caller()
+        && fiber.header().quirks.get() & ENDED == 0
+    {
         let control = fiber.header();
         let hooks = Hooks {
             switch_in: Box::new(switch_in),

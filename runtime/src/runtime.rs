@@ -22,6 +22,7 @@ use crate::fiber::budget::Budget;
 use crate::fiber::memory;
 use crate::fiber::overflow::{self, AltStack};
 use crate::hub::cell::TaskRef;
+use crate::hub::control::ENDED;
 use crate::hub::current;
 use crate::hub::question::TaskInfo;
 use crate::hub::shared::{RuntimeShared, Upcalls};
@@ -233,12 +234,13 @@ fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<W
 fn lookup() -> Option<overflow::Running> {
     let fiber = current::hub()?.current()?;
     let slot = fiber.slot();
-    let task = &fiber.header().task;
-    let name = task.name().unwrap_or("");
+    let control = fiber.header();
+    let alive = control.quirks.get() & ENDED == 0;
+    let name = if alive { control.task.name() } else { None }.unwrap_or("");
     Some(overflow::Running {
         guard: slot.guard_low()..slot.bottom(),
         size: slot.spec().size(),
-        id: task.id(),
+        id: control.id,
         name: name.as_ptr(),
         name_len: name.len(),
     })

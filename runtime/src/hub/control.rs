@@ -41,6 +41,8 @@ pub(crate) const FIRED: u8 = 2;
 pub(crate) const NO_PARK: u8 = 1;
 /// `quirks`: it has switch hooks.
 pub(crate) const HOOKED: u8 = 2;
+/// `quirks`: its closure has ended; the reference to its cell goes before its stack does.
+pub(crate) const ENDED: u8 = 4;
 
 /// One `timeout(d, f)` that the task is in.
 pub(crate) struct Frame {
@@ -197,7 +199,7 @@ impl Control {
                 drop(self.hooks.borrow_mut().take());
             });
             unwinding::discard(catch_unwind(last));
-            self.quirks.set(0);
         }
+        self.quirks.set(ENDED);
     }
 }
