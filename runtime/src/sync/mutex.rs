@@ -44,6 +44,14 @@ struct State {
     queue: WaitQueue<u64>,
 }
 
+impl State {
+    const UNLOCKED: Self = Self {
+        locked: false,
+        holder: 0,
+        queue: WaitQueue::new(),
+    };
+}
+
 // SAFETY: the value is reached through `&Mutex` only by way of a guard, of which there is one at a
 // time: `locked` is set and handed over under `state`'s lock, which orders one holder after the
 // other. So sharing the mutex hands T between threads, for which `T: Send` is enough.
@@ -66,13 +74,8 @@ impl<T> Mutex<T> {
     /// Returns an unlocked mutex.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> Self {
-        let state = State {
-            locked: false,
-            holder: 0,
-            queue: WaitQueue::new(),
-        };
         Self {
-            state: ShortLock::new(state),
+            state: ShortLock::new(State::UNLOCKED),
             value: UnsafeCell::new(value),
         }
     }
@@ -80,13 +83,8 @@ impl<T> Mutex<T> {
     /// Returns an unlocked mutex.
     #[cfg(loom)]
     pub fn new(value: T) -> Self {
-        let state = State {
-            locked: false,
-            holder: 0,
-            queue: WaitQueue::new(),
-        };
         Self {
-            state: ShortLock::new(state),
+            state: ShortLock::new(State::UNLOCKED),
             value: UnsafeCell::new(value),
         }
     }
