@@ -6,7 +6,7 @@
 //! a million spawns cost one entry.
 //!
 //! Fairness: strict first-in-first-out, but for one rule: after `STARTS` starts in a row a token
-//! goes to the end of the line if anybody else waits. So tasks that are under way, woken by
+//! lets the next `TURNS` entries pass (not all: a crowd that yields would keep new tasks out). So tasks that are under way, woken by
 //! timers or I/O, are not held back by a crowd of new ones, and reuse of their stacks comes
 //! before first touches of new ones (design R3).
 //!
@@ -20,6 +20,8 @@ use super::control::Fiber;
 
 /// Starts in a row before others get their turn.
 const STARTS: u32 = 16;
+/// How many of those others have theirs then, before the next starts.
+const TURNS: usize = 128;
 /// How far ahead a fiber's first cache line is asked for.
 const AHEAD: usize = 3;
 
@@ -147,7 +149,7 @@ impl ReadyQueue {
             self.ring[at] = left;
         } else if left > TOKEN {
             self.streak = 0;
-            self.push_word(left);
+            self.step_back(left);
         }
         Some(Next::StartShared)
     }
@@ -161,6 +163,19 @@ impl ReadyQueue {
         }
         self.head = self.head.wrapping_add(1);
         u32::try_from(word / ONE).unwrap_or(u32::MAX)
+    }
+
+    /// Puts a token behind the next `TURNS` entries, whose places move up by one.
+    fn step_back(&mut self, token: usize) {
+        let passed = self.len().min(TURNS);
+        self.head = self.head.wrapping_sub(1);
+        for i in 0..passed {
+            let (to, from) = (self.head.wrapping_add(i), self.head.wrapping_add(i + 1));
+            let (to, from) = (self.place(to), self.place(from));
+            self.ring[to] = self.ring[from];
+        }
+        let at = self.place(self.head.wrapping_add(passed));
+        self.ring[at] = token;
     }
 
     /// Takes the unstarted tasks that only this worker may start out of the line.
