@@ -21,7 +21,10 @@
 //!
 //! Fairness: a batch is at most `BATCH` slices and is made shorter when slices are long, so that
 //! mail, timers and I/O are looked at about every `TURN` (200 us) or after each slice that is
-//! longer than that; at most `DUE` timers are fired at a time.
+//! longer than that; at most `DUE` timers are fired at a time. What these make ready stands in
+//! the run queue's fast line, which has three quarters of a batch (all of it, if nobody else
+//! waits): so it waits for what came before it, not for a crowd that yields, starts or was woken
+//! by one task, and the crowd goes on beside a flood of timers or mail.
 //!
 //! Rejected: a shared run queue with stealing of started tasks (unsound in Rust, design R1);
 //! reading the clock at each switch (24 ns of an 8 ns budget).
@@ -88,6 +91,8 @@ pub(crate) struct Hub {
     /// The time as of the last look at the clock.
     now: Cell<Nanos>,
     batch: Cell<u32>,
+    /// How many fibers the fast line takes now, with those in it: see `make_ready`.
+    fast: Cell<usize>,
     live: Cell<usize>,
     ids: Cell<(u64, u64)>,
     /// Starts that wait for a stack: pinned tasks, and the number of shared ones.
@@ -115,6 +120,7 @@ impl Hub {
             sleeper: RefCell::new(Sleeper::new(poll)),
             now: Cell::new(clock::now_nanos()),
             batch: Cell::new(BATCH),
+            fast: Cell::new(usize::MAX),
             live: Cell::new(0),
             ids: Cell::new((0, 0)),
             starved: RefCell::new(VecDeque::new()),
@@ -177,7 +183,25 @@ impl Hub {
     }
 
     fn run_batch(&self) {
-        for _ in 0..self.batch.get() {
+        let batch = self.batch.get();
+        let main = if self.ready.borrow().has_main() {
+            batch.div_ceil(4)
+        } else {
+            0
+        };
+        let mut left = batch;
+        // A batch of one is one slice of each line.
+        let fast_share = (batch - main).max(1);
+        for turn in 0..fast_share {
+            let Some(fiber) = self.ready.borrow_mut().next_fast() else {
+                break;
+            };
+            self.fast.set((fast_share - turn - 1) as usize);
+            self.slice(fiber);
+            left -= 1;
+        }
+        self.fast.set(0);
+        for _ in 0..left.max(main) {
             let Some(next) = self.ready.borrow_mut().next() else {
                 break;
             };
@@ -194,6 +218,7 @@ impl Hub {
                 }
             }
         }
+        self.fast.set(usize::MAX);
     }
 
     /// Reads mail, takes injected tasks, fires due timers, and fits the batch to the slices.
