@@ -24,12 +24,9 @@ compile_error!("sward needs panic = \"unwind\": a kill and a time-out unwind the
 #[cfg(not(target_os = "linux"))]
 compile_error!("sward runs on Linux only");
 
-mod ask;
 mod cancel;
 mod clock;
 mod config;
-mod deadlock;
-mod dump;
 mod error;
 #[allow(unsafe_code)]
 mod fiber;
@@ -47,12 +44,9 @@ mod registry;
 mod report;
 #[allow(unsafe_code)]
 mod runtime;
-#[allow(unsafe_code)]
-mod sigquit;
+mod sight;
 #[allow(unsafe_code)]
 mod spawn;
-mod stall;
-mod stats;
 #[allow(unsafe_code)]
 pub mod sync;
 mod task;
@@ -63,7 +57,6 @@ mod wait_reason;
 
 pub use cancel::{defer, on_switch, on_worker_stack, shield, without_parking};
 pub use config::OnDeadlock;
-pub use dump::{Dump, DumpedTask, dump};
 pub use error::{JoinError, TimedOut};
 pub use fiber::stack::StackCensus;
 pub use hub::extras::Exit;
@@ -71,8 +64,9 @@ pub use hub::question::TaskState;
 pub use join::{JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
+pub use sight::dump::{Dump, DumpedTask, dump};
+pub use sight::stats::{Stats, stack_census, stats};
 pub use spawn::{Builder, spawn, spawn_after, spawn_local};
-pub use stats::{Stats, stack_census, stats};
 pub use sward_macros::{main, test};
 pub use task::{Task, current};
 pub use time::{sleep, sleep_until, timeout};

@@ -16,8 +16,6 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::config::{Asked, Config, OnDeadlock};
-use crate::deadlock;
-use crate::dump::{self, Dump};
 use crate::fiber::budget::Budget;
 use crate::fiber::memory;
 use crate::fiber::overflow::{self, AltStack};
@@ -33,9 +31,11 @@ use crate::join::{self, JoinHandle};
 use crate::membarrier;
 use crate::registry;
 use crate::report;
+use crate::sight::deadlock;
+use crate::sight::dump::{self, Dump};
+use crate::sight::stall;
+use crate::sight::stats::Stats;
 use crate::spawn::{self, Builder};
-use crate::stall;
-use crate::stats::Stats;
 use crate::sync::short_lock::ShortLock;
 
 /// A number of workers, each an OS thread that runs tasks.
@@ -185,7 +185,7 @@ impl RuntimeBuilder {
             }
         }
         if shared.config.sigquit {
-            crate::sigquit::enable()?;
+            crate::sight::sigquit::enable()?;
         }
         Ok(runtime)
     }

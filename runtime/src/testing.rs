@@ -4,9 +4,9 @@ use std::io;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use crate::dump;
 use crate::registry;
 use crate::report;
+use crate::sight::dump;
 
 /// Runs a test's body with a time limit: a test that hangs is aborted with the dump of all
 /// runtimes.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::ask;
 use crate::clock::{self, Nanos};
 use crate::hub::Hub;
 use crate::hub::question::{TaskInfo, TaskState};
 use crate::hub::shared::RuntimeShared;
 use crate::hub::worker::Mail;
 use crate::registry;
-use crate::stats::Stats;
+use crate::sight::ask;
+use crate::sight::stats::Stats;
 use crate::wait_reason::WaitReason;
 
 /// How long a worker has to answer.

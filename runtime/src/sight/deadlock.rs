@@ -15,11 +15,11 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::time::Duration;
 
 use crate::config::OnDeadlock;
-use crate::dump;
 use crate::hub::shared::{Doze, RuntimeShared};
 use crate::hub::waiter::ThreadParker;
 use crate::registry;
 use crate::report;
+use crate::sight::dump;
 
 const WATCH: Duration = Duration::from_secs(1);
 

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::ask;
 use crate::fiber::stack::StackCensus;
 use crate::hub::Hub;
 use crate::hub::shared::RuntimeShared;
 use crate::hub::worker::Mail;
 use crate::registry;
+use crate::sight::ask;
 
 /// Counters of a runtime, summed over its workers; each is read without stopping anybody, so they
 /// fit each other only roughly while tasks run.

@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 
-use crate::dump;
 use crate::registry;
 use crate::report;
+use crate::sight::dump;
 
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::clock;
-use crate::dump;
 use crate::hub::shared::RuntimeShared;
 use crate::report;
+use crate::sight::dump;
 
 /// How often to look, and how long a worker must have been stalled to be told of.
 pub(crate) const EVERY: Duration = Duration::from_secs(5);
