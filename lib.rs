@@ -36,3 +36,7 @@ struct Tasks;
 #[cfg(doctest)]
 #[doc = include_str!("docs/caveats.md")]
 struct Caveats;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/select.md")]
+struct Select;

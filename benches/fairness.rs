@@ -89,6 +89,7 @@ fn measure(yielding: usize, sleeping: usize, length: Duration) -> (Vec<Duration>
     yield_now();
 
     let stopped = stop.clone();
+    #[expect(clippy::disallowed_methods, reason = "an ordinary thread")]
     let thread = std::thread::spawn(move || {
         while !stopped.load(Relaxed) && sender.send(Instant::now()).is_ok() {
             std::thread::sleep(Duration::from_millis(2));

@@ -16,6 +16,7 @@ use crate::hub::waiter::{ThreadParker, Waiter};
 use crate::park::{self, Place};
 use crate::sight::stall;
 use crate::spawn;
+use crate::sync::select::{Arm, Slot};
 use crate::sync::short_lock::ShortLock;
 use crate::task::Task;
 use crate::wait_reason::{WaitKind, WaitReason};
@@ -141,6 +142,12 @@ impl<T> JoinHandle<T> {
         self.key.task().is_done()
     }
 
+    /// Returns an arm of a [`select!`](crate::select) that waits for the end; [`join`](Self::join)
+    /// does not park after it.
+    pub fn ending(&mut self) -> Ending<'_, T> {
+        Ending { handle: self }
+    }
+
     /// Asks the task to end, and returns at once.
     ///
     /// A task that has not started never runs. One that has is unwound at its next park (or the
@@ -172,6 +179,30 @@ impl<T> JoinHandle<T> {
     /// Returns the task's id.
     pub fn id(&self) -> u64 {
         self.key.task().id()
+    }
+}
+
+/// An arm that waits for a task's end; see [`JoinHandle::ending`].
+#[must_use = "an arm does nothing outside of select!"]
+#[derive(Debug)]
+pub struct Ending<'a, T> {
+    handle: &'a mut JoinHandle<T>,
+}
+
+impl<T> Arm for Ending<'_, T> {
+    type Output = ();
+
+    fn attempt(&mut self) -> Option<()> {
+        self.handle.is_finished().then_some(())
+    }
+
+    fn line_up(&mut self, slot: Slot<'_>) -> bool {
+        !self.handle.key.set_joiner(slot.waiter())
+    }
+
+    fn leave(&mut self, chosen: bool) -> Option<()> {
+        self.handle.key.clear_joiner();
+        chosen.then_some(())
     }
 }
 

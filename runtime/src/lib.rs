@@ -35,6 +35,7 @@ mod fork;
 #[allow(unsafe_code)]
 mod hub;
 mod join;
+mod macros;
 #[allow(unsafe_code)]
 mod membarrier;
 mod park;
@@ -61,7 +62,7 @@ pub use error::{JoinError, TimedOut};
 pub use fiber::stack::StackCensus;
 pub use hub::extras::Exit;
 pub use hub::question::TaskState;
-pub use join::{JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
+pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
 pub use sight::dump::{Dump, DumpedTask, dump};
@@ -75,5 +76,6 @@ pub use wait_reason::{WaitKind, WaitReason};
 /// What the macros expand to; not for direct use.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::sync::select::{AnyArm, Tried, select_any};
     pub use crate::testing::{builder_error, test_body};
 }

@@ -22,6 +22,8 @@ pub enum WaitKind {
     Send,
     /// A value from a channel.
     Recv,
+    /// The first of several things: a [`select!`](crate::select); its object is their number.
+    Select,
     /// Something that a layer above named.
     Other(&'static str),
 }
@@ -89,6 +91,7 @@ impl fmt::Display for WaitReason {
             WaitKind::Event => write!(f, "event {object:#x}"),
             WaitKind::Send => write!(f, "send to channel {object:#x}"),
             WaitKind::Recv => write!(f, "receive from channel {object:#x}"),
+            WaitKind::Select => write!(f, "select of {object} arms"),
             WaitKind::Other(what) if object == 0 => f.write_str(what),
             WaitKind::Other(what) => write!(f, "{what} {object:#x}"),
         }

@@ -38,6 +38,7 @@ pub(crate) mod inbox;
 pub(crate) mod question;
 pub(crate) mod ready;
 mod roll;
+pub(crate) mod selection;
 pub(crate) mod shared;
 pub(crate) mod start;
 mod switch;

@@ -305,13 +305,13 @@ impl Drop for ReadyQueue {
 mod tests {
     use super::*;
 
-    /// What stands for fibers in these tests: words that are never resumed.
+    /// What stands for fibers in these tests: words that are never resumed. 0 is no address.
     fn words(queue: &mut ReadyQueue) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             match queue.main.pop() {
                 None => return seen,
-                Some(word) if word & TAG == FIBER => seen.push(format!("f{}", word / 8)),
+                Some(word) if word & TAG == FIBER => seen.push(format!("f{}", word / 8 - 1)),
                 Some(word) => {
                     let _ = queue.next_start(word);
                     seen.push("s".to_owned());
@@ -320,9 +320,13 @@ mod tests {
         }
     }
 
+    fn word(i: usize) -> usize {
+        (i + 1) * 8
+    }
+
     fn queue(fibers: std::ops::Range<usize>) -> ReadyQueue {
         let mut queue = ReadyQueue::new();
-        fibers.for_each(|i| queue.main.push(i * 8));
+        fibers.for_each(|i| queue.main.push(word(i)));
         queue
     }
 
@@ -331,7 +335,7 @@ mod tests {
         let mut queue = queue(0..2);
         queue.push_shared(2);
         queue.push_shared(1);
-        queue.main.push(2 * 8);
+        queue.main.push(word(2));
         queue.push_shared(1);
         assert_eq!(words(&mut queue).concat(), "f0f1sssf2s");
     }
@@ -364,7 +368,7 @@ mod tests {
     fn the_ring_grows_and_shrinks_in_order() {
         let mut queue = queue(0..10_000);
         for i in 0..9_990 {
-            assert_eq!(queue.main.pop(), Some(i * 8));
+            assert_eq!(queue.main.pop(), Some(word(i)));
         }
         queue.shrink();
         assert_eq!(queue.main.words.len(), 64);

@@ -6,6 +6,9 @@
 //! leaves (`sync::wait_queue`), and whoever takes a `Queued` out turns it into a wake or a
 //! `Waiter` under that same lock.
 //!
+//! Who waits in several queues at once stands in each of them by way of a [`Selection`]: a waker
+//! takes such a one out only if it wins the claim.
+//!
 //! A wake carries the number of the park that it is meant for; a late one finds another number
 //! and does nothing. So a spurious wake-up from an earlier wait cannot happen.
 
@@ -19,15 +22,19 @@ use std::time::{Duration, Instant};
 
 use super::cell::TaskRef;
 use super::current;
+use super::selection::{self, Selection};
 use super::worker::Mail;
 use crate::clock;
 
 /// One who waits, by a reference of its own.
+#[derive(Clone)]
 pub(crate) enum Waiter {
     /// A task, and the number of its park.
     Task(TaskRef, u32),
     /// An OS thread.
     Thread(Arc<ThreadParker>),
+    /// Either of them, by an arm of a `select!`.
+    Arm(Arc<Selection>, u32),
 }
 
 impl Waiter {
@@ -42,6 +49,9 @@ impl Waiter {
                 }
             }
             Self::Thread(parker) => parker.wake(),
+            Self::Arm(selection, arm) => {
+                selection::choose_and_wake(&selection, arm);
+            }
         }
     }
 }
@@ -49,12 +59,14 @@ impl Waiter {
 /// One who waits in a queue whose lock it takes before it leaves: two words that are easily moved.
 #[derive(Clone, Copy)]
 pub(crate) struct Queued {
-    /// The address of a task's cell, or that of a parker with the lowest bit set.
+    /// The address of a task's cell, of a parker (`THREAD`), or of a selection (`SELECT`).
     who: NonZeroUsize,
+    /// The number of the task's park, or of the arm.
     park: u32,
 }
 
 const THREAD: usize = 1;
+const SELECT: usize = 2;
 
 impl Queued {
     /// A waiter that is the task `task` in its park number `park`.
@@ -82,12 +94,75 @@ impl Queued {
         }
     }
 
+    /// A waiter that is an arm of `selection`.
+    ///
+    /// # Safety
+    /// As [`Queued::task`], for the selection: it stays, and is not opened again, while the result
+    /// is in a queue.
+    pub(crate) unsafe fn arm(selection: &Arc<Selection>, arm: u32) -> Self {
+        Self {
+            who: NonNull::from(&**selection).addr() | SELECT,
+            park: arm,
+        }
+    }
+
+    /// The parts of one that is no arm, to be put together again by `from_parts`.
+    pub(crate) fn into_parts(self) -> (usize, u32) {
+        (self.who.get(), self.park)
+    }
+
+    /// Puts the parts together again.
+    ///
+    /// # Panics
+    /// If there was never one: a bug in this crate.
+    pub(crate) fn from_parts(who: usize, park: u32) -> Self {
+        let Some(who) = NonZeroUsize::new(who) else {
+            unreachable!("a selection was opened before its arms lined up")
+        };
+        Self { who, park }
+    }
+
+    /// The selection whose arm this is.
+    #[inline]
+    fn selection(&self) -> Option<&Selection> {
+        let address = self.who.get();
+        if address & SELECT == 0 {
+            return None;
+        }
+        // SAFETY: from a reference that lasts as long as this, by `arm`'s contract.
+        Some(unsafe { &*((address & !SELECT) as *const Selection) })
+    }
+
+    /// Wins the one who waits for the caller, who then wakes it. `false`: it is an arm of a
+    /// selection that has been decided otherwise.
+    #[inline]
+    pub(crate) fn claim(&self) -> bool {
+        self.selection().is_none_or(|s| s.choose(self.park))
+    }
+
+    /// Whether [`claim`](Self::claim) may succeed for someone other than `me`.
+    pub(crate) fn is_open(&self, me: Option<&Selection>) -> bool {
+        self.selection()
+            .is_none_or(|s| s.is_open() && !me.is_some_and(|me| std::ptr::eq(me, s)))
+    }
+
+    /// The same waiter with a reference of its own, which need not stay in queues.
+    ///
+    /// # Safety
+    /// The one who waits is still there (it is the caller).
+    pub(crate) unsafe fn to_waiter(self) -> Waiter {
+        let Some(waiter) = self.late().into_waiter() else {
+            unreachable!("there is somebody")
+        };
+        waiter
+    }
+
     /// Wakes a task of this worker at once; everybody else is woken by the result, after the
     /// queue's lock has been given back.
     #[inline]
     pub(crate) fn wake(self) -> Late {
         let address = self.who.get();
-        if address & THREAD == 0 {
+        if address & (THREAD | SELECT) == 0 {
             // SAFETY: by `task`'s contract the one who waits, and so its reference, is still there.
             let task = ManuallyDrop::new(unsafe { TaskRef::from_word(address) });
             if current::wake_here(&task, self.park) {
@@ -100,6 +175,9 @@ impl Queued {
     /// The same waiter with a reference of its own.
     #[cold]
     fn late(self) -> Late {
+        if let Some(selection) = self.selection() {
+            return selection.who().wake();
+        }
         let address = self.who.get();
         if address & THREAD == 0 {
             // SAFETY: as in `wake`.

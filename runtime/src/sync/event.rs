@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::select::{Arm, Slot};
 use super::short_lock::ShortLock;
-use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited, leave, wake_all};
+use super::wait_queue::{Settled, Ticket, Unwinding, Wait, WaitQueue, Waited, leave, wake_all};
 use crate::clock;
 use crate::park;
 use crate::wait_reason::{WaitKind, WaitReason};
@@ -95,6 +96,14 @@ impl Event {
         self.wait_until(Some(deadline))
     }
 
+    /// Returns an arm of a [`select!`](crate::select) that waits until the flag is set.
+    pub fn waiting(&self) -> Waiting<'_> {
+        Waiting {
+            event: self,
+            place: None,
+        }
+    }
+
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
         park::checkpoint();
         let state = self.state.lock();
@@ -116,6 +125,39 @@ impl Event {
             Err(waited) => waited,
         };
         matches!(waited, Waited::Woken(_))
+    }
+}
+
+/// An arm that waits for an event; see [`Event::waiting`].
+#[must_use = "an arm does nothing outside of select!"]
+pub struct Waiting<'a> {
+    event: &'a Event,
+    place: Option<Ticket>,
+}
+
+impl Arm for Waiting<'_> {
+    type Output = ();
+
+    fn attempt(&mut self) -> Option<()> {
+        self.event.is_set().then_some(())
+    }
+
+    fn line_up(&mut self, slot: Slot<'_>) -> bool {
+        let mut state = self.event.state.lock();
+        self.place = Some(slot.queue_in(&mut state.queue, None));
+        state.set
+    }
+
+    fn leave(&mut self, chosen: bool) -> Option<()> {
+        let place = self.place.take()?;
+        let settled = self.event.state.lock().queue.settle(place);
+        (chosen && matches!(settled, Settled::Gone)).then_some(())
+    }
+}
+
+impl fmt::Debug for Waiting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
     }
 }
 

@@ -4,10 +4,12 @@
 pub mod channel;
 mod event;
 mod mutex;
+pub(crate) mod select;
 pub(crate) mod short_lock;
 pub(crate) mod wait_queue;
 
 pub use channel::{Receiver, Sender, bounded, rendezvous, unbounded};
-pub use event::Event;
+pub use event::{Event, Waiting};
 pub use mutex::{Mutex, MutexGuard};
+pub use select::{Arm, ArmWaker, At, Slot, after, at};
 pub use short_lock::{ShortGuard, ShortLock};

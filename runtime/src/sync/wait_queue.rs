@@ -10,7 +10,7 @@
 //! |---|---|
 //! | in line | [`Wait::line_up`] puts it in |
 //! | gone | a waker took it out with [`WaitQueue::pop`] (and has the payload) |
-//! | delivered | a waker filled it ([`WaitQueue::deliver`], `give_back`); the waiter collects it |
+//! | delivered | a waker filled it ([`WaitQueue::deliver`], `give_back`), or found that it is an arm of a `select!` that took another one; the waiter collects it |
 //!
 //! Exactly one side takes a waiter out, under the lock. So a waiter that was interrupted or timed
 //! out looks at its node: still waiting means that it leaves with that reason; gone or delivered
@@ -24,6 +24,7 @@ use super::short_lock::{ShortGuard, ShortLock};
 use crate::clock;
 use crate::hub::Hub;
 use crate::hub::control::{Fiber, Wake};
+use crate::hub::selection::Selection;
 use crate::hub::waiter::{Queued, ThreadParker, Waiter};
 use crate::park::{self, Place};
 use crate::wait_reason::WaitReason;
@@ -59,10 +60,10 @@ pub(crate) struct WaitQueue<P> {
 /// A waiter's place in a queue: the node's index, and above it the ticket; one word, so that it is
 /// written and read in one go.
 #[derive(Clone, Copy)]
-struct Ticket(u64);
+pub(crate) struct Ticket(u64);
 
 /// What became of a waiter.
-enum Settled<P> {
+pub(crate) enum Settled<P> {
     Waiting(Option<P>),
     Gone,
     Delivered(P),
@@ -177,56 +178,81 @@ impl<P> WaitQueue<P> {
         payload
     }
 
-    /// Takes the first waiter out of the line; its node stays.
+    /// Takes the first waiter out of the line, if `which` says so; its node stays. Arms of a
+    /// `select!` that took another one are passed over: what they brought waits for their owner.
     #[inline]
-    fn unlink_first(&mut self) -> Option<(u32, Queued)> {
-        let index = self.head;
-        if index == NIL {
-            return None;
+    fn unlink_first_if(&mut self, which: impl Fn(&Node<P>) -> bool) -> Option<(u32, Queued)> {
+        loop {
+            let index = self.head;
+            if index == NIL || !which(self.node(index)) {
+                return None;
+            }
+            self.unlink(index);
+            let waiter = self.node(index).waiter.take()?;
+            if waiter.claim() {
+                return Some((index, waiter));
+            }
+            self.delivered += 1;
         }
-        self.unlink(index);
-        let waiter = self.node(index).waiter.take()?;
-        Some((index, waiter))
     }
 
     /// Takes the first waiter out, with what it brought. Wake it before unlocking.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(Queued, Option<P>)> {
-        let (index, waiter) = self.unlink_first()?;
+        let (index, waiter) = self.unlink_first_if(|_| true)?;
         Some((waiter, self.release(index)))
     }
 
     /// As [`pop`](Self::pop), if the first one came before ticket `end` was given out.
     fn pop_before(&mut self, end: u32) -> Option<(Queued, Option<P>)> {
-        let ticket = self.nodes.get(self.head as usize)?.ticket;
-        let age = (u64::from(end) + u64::from(NIL) - u64::from(ticket)) % u64::from(NIL);
-        if (1..=u64::from(NIL / 2)).contains(&age) {
-            self.pop()
-        } else {
-            None
-        }
+        let (index, waiter) = self.unlink_first_if(|node| {
+            let age = (u64::from(end) + u64::from(NIL) - u64::from(node.ticket)) % u64::from(NIL);
+            (1..=u64::from(NIL / 2)).contains(&age)
+        })?;
+        Some((waiter, self.release(index)))
     }
 
-    /// Gives the first waiter `payload` to collect. Wake it before unlocking. `payload` is dropped
-    /// if nobody waits.
+    /// Gives the first waiter `payload` to collect. Wake it before unlocking.
+    ///
+    /// # Errors
+    /// Gives `payload` back if nobody waits.
     #[inline]
-    pub(crate) fn deliver(&mut self, payload: P) -> Option<Queued> {
-        let (index, waiter) = self.unlink_first()?;
+    pub(crate) fn deliver(&mut self, payload: P) -> Result<Queued, P> {
+        let Some((index, waiter)) = self.unlink_first_if(|_| true) else {
+            return Err(payload);
+        };
         self.node(index).payload = Some(payload);
         self.delivered += 1;
-        Some(waiter)
+        Ok(waiter)
     }
 
     /// Lets the first waiter collect what it brought itself. Wake it before unlocking.
     pub(crate) fn give_back(&mut self) -> Option<Queued> {
-        let (_, waiter) = self.unlink_first()?;
+        let (_, waiter) = self.unlink_first_if(|_| true)?;
         self.delivered += 1;
         Some(waiter)
     }
 
+    /// Whether somebody waits whom the selection `me` could serve.
+    pub(crate) fn has_other_than(&self, me: &Selection) -> bool {
+        let mut index = self.head;
+        while let Some(node) = self.nodes.get(index as usize) {
+            if node.waiter.is_some_and(|w| w.is_open(Some(me))) {
+                return true;
+            }
+            index = node.next;
+        }
+        false
+    }
+
+    /// Puts an arm of a `select!` in line, which [`settle`](Self::settle)s before it goes on.
+    pub(crate) fn push_arm(&mut self, arm: Queued, payload: Option<P>) -> Ticket {
+        self.push(arm, payload, false)
+    }
+
     /// What became of the waiter with that ticket, which leaves.
     #[inline]
-    fn settle(&mut self, place: Ticket) -> Settled<P> {
+    pub(crate) fn settle(&mut self, place: Ticket) -> Settled<P> {
         let (index, ticket) = (place.0 as u32, (place.0 >> 32) as u32);
         match self.nodes.get_mut(index as usize) {
             Some(node) if node.ticket == ticket => {
@@ -417,5 +443,48 @@ pub(crate) fn wake_all<S>(
         }
         drop(state);
         late.drain(..).for_each(Waiter::wake);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod tests {
+    use loom::thread;
+
+    use super::*;
+    use std::sync::Arc;
+
+    /// Two wakers find arms of one select in two queues while it gives up: each value is with its
+    /// waker or with the select, and the select has at most one.
+    #[test]
+    fn loom_a_select_in_two_queues() {
+        loom::model(|| {
+            let queues = Arc::new([(); 2].map(|()| ShortLock::new(WaitQueue::<usize>::new())));
+            let mut selection = Arc::new(Selection::new());
+            let parker = ThreadParker::new();
+            // SAFETY: nobody is woken in this test, and the arms are settled below.
+            let me = unsafe { Queued::thread(&parker) };
+            Arc::get_mut(&mut selection).unwrap().open(me);
+            let tickets = [0, 1].map(|i| {
+                // SAFETY: as above.
+                let arm = unsafe { Queued::arm(&selection, i) };
+                queues[i as usize].lock().push_arm(arm, None)
+            });
+            let wakers = [0, 1].map(|i| {
+                let queues = queues.clone();
+                thread::spawn(move || queues[i].lock().deliver(i).is_ok())
+            });
+            let gave_up = selection.give_up();
+            let got: Vec<_> = (0..2)
+                .filter_map(|i| match queues[i].lock().settle(tickets[i]) {
+                    Settled::Delivered(value) => Some(value),
+                    Settled::Gone | Settled::Waiting(_) => None,
+                })
+                .collect();
+            assert_eq!(got.len(), usize::from(!gave_up));
+            for (i, waker) in wakers.into_iter().enumerate() {
+                assert_eq!(waker.join().unwrap(), got.contains(&i));
+            }
+            assert!(queues.iter().all(|q| q.lock().is_empty()));
+        });
     }
 }

@@ -13,18 +13,22 @@
 //! into the buffer and wakes it: its send is done. A value for a blocked receiver is delivered to
 //! its node. So whoever is killed or timed out after that has sent, or has received.
 
+mod arm;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::short_lock::{ShortGuard, ShortLock};
-use super::wait_queue::{Parked, Unwinding, Wait, WaitQueue, Waited, leave};
 use crate::clock;
-use crate::hub::waiter::{Late, Queued};
+use crate::hub::waiter::Late;
 use crate::park;
+use crate::sync::short_lock::{ShortGuard, ShortLock};
+use crate::sync::wait_queue::{Parked, Unwinding, Wait, WaitQueue, Waited, leave};
 use crate::wait_reason::{WaitKind, WaitReason};
+
+pub use self::arm::{Receiving, Sending};
 
 struct Channel<T> {
     state: ShortLock<State<T>>,
@@ -115,12 +119,14 @@ impl<T> State<T> {
     /// Puts the value where it belongs, or gives it back.
     #[inline]
     fn try_put(&mut self, value: T) -> Result<Late, TrySendError<T>> {
-        if !self.receivers.is_empty() {
-            return Ok(self
-                .receivers
-                .deliver(value)
-                .map_or(Late::NOBODY, Queued::wake));
-        }
+        let value = if self.receivers.is_empty() {
+            value
+        } else {
+            match self.receivers.deliver(value) {
+                Ok(receiver) => return Ok(receiver.wake()),
+                Err(value) => value,
+            }
+        };
         if self.receiver_handles == 0 {
             return Err(TrySendError::Disconnected(value));
         }
