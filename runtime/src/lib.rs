@@ -28,6 +28,8 @@ mod cancel;
 mod clock;
 mod config;
 mod error;
+#[allow(dead_code)] // groups and pools come next
+mod family;
 #[allow(unsafe_code)]
 mod fiber;
 #[allow(unsafe_code)]
@@ -45,6 +47,8 @@ mod registry;
 mod report;
 #[allow(unsafe_code)]
 mod runtime;
+#[allow(unsafe_code)]
+mod scope;
 mod sight;
 #[allow(unsafe_code)]
 mod spawn;
@@ -65,6 +69,7 @@ pub use hub::question::TaskState;
 pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
+pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use sight::dump::{Dump, DumpedTask, dump};
 pub use sight::stats::{Stats, stack_census, stats};
 pub use spawn::{Builder, spawn, spawn_after, spawn_local};

@@ -225,6 +225,11 @@ pub(crate) fn abort_unwinding(fiber: Fiber, reason: WaitReason, why: &str) -> ! 
     std::process::abort()
 }
 
+/// Says that somebody will point into the calling task's stack while it is parked: such a stack
+/// must stay where it is (design R4). All stacks do, until tasks can share them.
+#[inline]
+pub(crate) fn pin_stack() {}
+
 /// Whether the calling task is where a wait would panic.
 pub(crate) fn forbidden() -> bool {
     match current::caller() {

@@ -8,9 +8,11 @@ use std::time::Duration;
 use crate::clock;
 use crate::fiber::stack::{DEFAULT_GUARD, StackSpec};
 use crate::fork;
+use crate::hub::Hub;
 use crate::hub::cell::{LOCAL, PINNED, TaskRef};
 use crate::hub::current::{self, Caller};
 use crate::hub::extras::{Exit, Listener};
+use crate::hub::owner::Member;
 use crate::hub::shared::RuntimeShared;
 use crate::hub::worker::Mail;
 use crate::join::{JoinHandle, LocalJoinHandle};
@@ -55,6 +57,39 @@ where
         return JoinHandle { key };
     }
     spawn_into(runtime::default_or_panic(), f, site)
+}
+
+/// Starts a task that belongs to something, on the current runtime or on the default one. `join`
+/// gives the membership.
+///
+/// # Safety
+/// What `F` and `T` borrow outlives the task and the handle.
+#[inline]
+pub(crate) unsafe fn spawn_member<F, T>(
+    f: F,
+    site: &'static Location<'static>,
+    join: impl FnOnce(TaskRef) -> Member,
+) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let hub = current::hub();
+    let rt: &RuntimeShared = match hub {
+        Some(hub) => &hub.rt,
+        None => runtime::default_or_panic(),
+    };
+    if rt.epoch.is_stale() {
+        panic!("{}", fork::TEXT);
+    }
+    let id = hub.map_or_else(|| rt.one_id(), Hub::next_id);
+    // SAFETY: F and T are Send, and outlive the task by the contract.
+    let (task, key) = unsafe { TaskRef::new_member(f, id, site, 0, join) };
+    match hub {
+        Some(hub) => hub.enqueue(task),
+        None => rt.inject(task),
+    }
+    JoinHandle { key }
 }
 
 /// Starts a task on a given runtime.
@@ -196,12 +231,7 @@ impl Builder {
         T: Send + 'static,
     {
         let site = Location::caller();
-        let hub = current::hub();
-        let rt: &RuntimeShared = match hub {
-            Some(hub) => &hub.rt,
-            None => runtime::default()?,
-        };
-        self.spawn_on(rt, f, site)
+        with_runtime(|rt| self.spawn_on(rt, f, site))
     }
 
     pub(crate) fn spawn_on<F, T>(
@@ -214,12 +244,43 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.check(rt)?;
-        Self::check_budget(rt)?;
-        let flags = if self.worker.is_some() { PINNED } else { 0 };
+        let spec = self.check(rt)?;
         // SAFETY: F and T are Send and 'static.
-        let (task, key) = unsafe { TaskRef::new(f, rt.one_id(), site, flags) };
-        self.equip(rt, &task)?;
+        let (task, key) = unsafe { TaskRef::new(f, rt.one_id(), site, self.flags()) };
+        self.start(rt, task, spec);
+        Ok(JoinHandle { key })
+    }
+
+    /// As [`Builder::spawn`], for a task that belongs to something. `join` gives the membership.
+    ///
+    /// # Safety
+    /// What `F` and `T` borrow outlives the task and the handle.
+    pub(crate) unsafe fn spawn_member<F, T>(
+        self,
+        f: F,
+        site: &'static Location<'static>,
+        join: impl FnOnce(TaskRef) -> Member,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        with_runtime(|rt| {
+            let spec = self.check(rt)?;
+            let (id, flags) = (rt.one_id(), self.flags());
+            // SAFETY: F and T are Send, and outlive the task by the contract.
+            let (task, key) = unsafe { TaskRef::new_member(f, id, site, flags, join) };
+            self.start(rt, task, spec);
+            Ok(JoinHandle { key })
+        })
+    }
+
+    fn flags(&self) -> usize {
+        if self.worker.is_some() { PINNED } else { 0 }
+    }
+
+    fn start(self, rt: &RuntimeShared, task: TaskRef, spec: Option<StackSpec>) {
+        self.equip(&task, spec);
         match self.worker {
             Some(n) => rt.workers[n].send(Mail::Start(task)),
             None => match current::hub() {
@@ -227,7 +288,6 @@ impl Builder {
                 _ => rt.inject(task),
             },
         }
-        Ok(JoinHandle { key })
     }
 
     /// Starts the task on the calling task's worker, as [`spawn_local`] does.
@@ -267,11 +327,11 @@ impl Builder {
                 "on_worker names another worker than the calling task's",
             ));
         }
-        self.check(&hub.rt)?;
+        let spec = self.check_options(&hub.rt)?;
         // SAFETY: F and T are 'static. LOCAL: the task goes into this worker's own queue below,
         // and the handle is !Send, so all happens on this thread.
         let (task, key) = unsafe { TaskRef::new(f, hub.next_id(), site, LOCAL | PINNED) };
-        self.equip(&hub.rt, &task)?;
+        self.equip(&task, spec);
         hub.enqueue_pinned(task);
         Ok(LocalJoinHandle {
             handle: JoinHandle { key },
@@ -279,7 +339,14 @@ impl Builder {
         })
     }
 
-    fn check(&self, rt: &RuntimeShared) -> io::Result<()> {
+    /// Whether the task can be started, and the stack that it asks for.
+    fn check(&self, rt: &RuntimeShared) -> io::Result<Option<StackSpec>> {
+        let spec = self.check_options(rt)?;
+        Self::check_budget(rt)?;
+        Ok(spec)
+    }
+
+    fn check_options(&self, rt: &RuntimeShared) -> io::Result<Option<StackSpec>> {
         if rt.epoch.is_stale() {
             return Err(io::Error::other(fork::TEXT));
         }
@@ -288,9 +355,14 @@ impl Builder {
         {
             let have = rt.workers.len();
             let text = format!("on_worker({n}): the runtime has workers 0 to {}", have - 1);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            return Err(invalid(text));
         }
-        Ok(())
+        if self.stack_size.is_none() && self.guard_size.is_none() {
+            return Ok(None);
+        }
+        let size = self.stack_size.unwrap_or_else(|| rt.config.spec.size());
+        let guard = self.guard_size.unwrap_or(DEFAULT_GUARD);
+        StackSpec::new(size, guard).map(Some)
     }
 
     /// Whether a stack is left for one more. Tasks on their way to another worker are not seen.
@@ -302,19 +374,24 @@ impl Builder {
         Ok(())
     }
 
-    fn equip(&self, rt: &RuntimeShared, task: &TaskRef) -> io::Result<()> {
+    fn equip(&self, task: &TaskRef, spec: Option<StackSpec>) {
         if let Some(name) = &self.name {
             task.extras_or_new().set_name(name);
         }
-        if self.stack_size.is_some() || self.guard_size.is_some() {
-            let size = self.stack_size.unwrap_or_else(|| rt.config.spec.size());
-            let guard = self.guard_size.unwrap_or(DEFAULT_GUARD);
-            task.extras_or_new().set_spec(StackSpec::new(size, guard)?);
+        if let Some(spec) = spec {
+            task.extras_or_new().set_spec(spec);
         }
-        Ok(())
     }
 }
 
-fn invalid(text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, text)
+/// Calls `f` with the current runtime, or with the default one.
+fn with_runtime<R>(f: impl FnOnce(&RuntimeShared) -> io::Result<R>) -> io::Result<R> {
+    match current::hub() {
+        Some(hub) => f(&hub.rt),
+        None => f(runtime::default()?),
+    }
+}
+
+fn invalid(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }

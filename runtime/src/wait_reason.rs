@@ -22,6 +22,10 @@ pub enum WaitKind {
     Send,
     /// A value from a channel.
     Recv,
+    /// The tasks of a group or scope; its object is the id of that.
+    Group,
+    /// A place in a [`Pool`](crate::Pool) that is full.
+    Pool,
     /// The first of several things: a [`select!`](crate::select); its object is their number.
     Select,
     /// Something that a layer above named.
@@ -91,6 +95,8 @@ impl fmt::Display for WaitReason {
             WaitKind::Event => write!(f, "event {object:#x}"),
             WaitKind::Send => write!(f, "send to channel {object:#x}"),
             WaitKind::Recv => write!(f, "receive from channel {object:#x}"),
+            WaitKind::Group => write!(f, "the tasks of group {object}"),
+            WaitKind::Pool => write!(f, "a place in pool {object}"),
             WaitKind::Select => write!(f, "select of {object} arms"),
             WaitKind::Other(what) if object == 0 => f.write_str(what),
             WaitKind::Other(what) => write!(f, "{what} {object:#x}"),

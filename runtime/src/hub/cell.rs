@@ -35,6 +35,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
 
 use super::extras::{Exit, Extras, Listener};
+use super::owner::{Member, Owner};
 use super::waiter::Waiter;
 use super::worker::WorkerShared;
 use crate::error::JoinError;
@@ -60,6 +61,7 @@ pub(crate) type Outcome<T> = Result<T, JoinError>;
 
 /// Who wants to hear of a task's end.
 pub(crate) struct Completed {
+    pub(crate) member: Option<Member>,
     pub(crate) joiner: Option<Waiter>,
     pub(crate) listeners: Vec<Listener>,
 }
@@ -83,6 +85,8 @@ pub(crate) struct TaskHeader {
 
 struct Vtable {
     body_offset: usize,
+    /// 0: the task belongs to nothing.
+    member_offset: usize,
     run: unsafe fn(NonNull<TaskHeader>) -> Exit,
     drop_outcome: unsafe fn(NonNull<TaskHeader>),
     free: unsafe fn(NonNull<TaskHeader>),
@@ -95,10 +99,16 @@ union Body<F, T> {
 }
 
 #[repr(C)]
-struct Cell<F, T> {
+struct Cell<F, T, M> {
     header: TaskHeader,
     body: UnsafeCell<Body<F, T>>,
+    /// `()`, or a [`MemberSlot`].
+    member: M,
 }
+
+/// The group or scope that a task belongs to: written before the task is in any queue, then the
+/// home worker's, or of whoever took the unstarted task out of its queue for good.
+type MemberSlot = UnsafeCell<Option<Member>>;
 
 /// One counted reference to a task's cell.
 pub(crate) struct TaskRef(NonNull<TaskHeader>);
@@ -154,17 +164,69 @@ impl TaskRef {
         site: &'static Location<'static>,
         flags: usize,
     ) -> (Self, Key<T>) {
-        let cell = Box::new(Cell::<F, T> {
+        let vtable = const {
+            &Vtable {
+                body_offset: std::mem::offset_of!(Cell<F, T, ()>, body),
+                member_offset: 0,
+                run: run::<F, T>,
+                drop_outcome: drop_outcome::<F, T>,
+                free: free::<F, T, ()>,
+            }
+        };
+        let state = (2 * REF) | HANDLE | flags;
+        // SAFETY: the vtable is for these types, and the contract is this function's.
+        unsafe { Self::build(closure, (), vtable, state, id, site) }
+    }
+
+    /// As [`new`](Self::new), for a task that belongs to something. `join` gets a reference of its
+    /// own and gives the membership.
+    ///
+    /// # Safety
+    /// As `new`.
+    pub(crate) unsafe fn new_member<F: FnOnce() -> T, T>(
+        closure: F,
+        id: u64,
+        site: &'static Location<'static>,
+        flags: usize,
+        join: impl FnOnce(Self) -> Member,
+    ) -> (Self, Key<T>) {
+        let vtable = const {
+            &Vtable {
+                body_offset: std::mem::offset_of!(Cell<F, T, MemberSlot>, body),
+                member_offset: std::mem::offset_of!(Cell<F, T, MemberSlot>, member),
+                run: run::<F, T>,
+                drop_outcome: drop_outcome::<F, T>,
+                free: free::<F, T, MemberSlot>,
+            }
+        };
+        let state = (3 * REF) | HANDLE | flags;
+        let slot = MemberSlot::new(None);
+        // SAFETY: the vtable is for these types, and the contract is this function's.
+        let (task, key) = unsafe { Self::build(closure, slot, vtable, state, id, site) };
+        let member = join(Self(task.0));
+        if let Some(slot) = task.member_slot() {
+            // SAFETY: the task is in no queue yet, and who got the reference does not look at it.
+            unsafe { *slot.get() = Some(member) };
+        }
+        (task, key)
+    }
+
+    /// # Safety
+    /// As `new`; `vtable` is that of `Cell<F, T, M>`, and `state` counts the references that the
+    /// caller makes.
+    #[inline(always)]
+    unsafe fn build<F: FnOnce() -> T, T, M>(
+        closure: F,
+        member: M,
+        vtable: &'static Vtable,
+        state: usize,
+        id: u64,
+        site: &'static Location<'static>,
+    ) -> (Self, Key<T>) {
+        let cell = Box::new(Cell::<F, T, M> {
             header: TaskHeader {
-                state: AtomicUsize::new((2 * REF) | HANDLE | flags),
-                vtable: const {
-                    &Vtable {
-                        body_offset: std::mem::offset_of!(Cell<F, T>, body),
-                        run: run::<F, T>,
-                        drop_outcome: drop_outcome::<F, T>,
-                        free: free::<F, T>,
-                    }
-                },
+                state: AtomicUsize::new(state),
+                vtable,
                 id,
                 site,
                 home: AtomicPtr::new(std::ptr::null_mut()),
@@ -176,6 +238,7 @@ impl TaskRef {
             body: UnsafeCell::new(Body {
                 closure: ManuallyDrop::new(closure),
             }),
+            member,
         });
         let raw = NonNull::from(Box::leak(cell)).cast::<TaskHeader>();
         (
@@ -284,6 +347,28 @@ impl TaskRef {
         self.extras().and_then(Extras::name)
     }
 
+    fn member_slot(&self) -> Option<&MemberSlot> {
+        let offset = self.header().vtable.member_offset;
+        if offset == 0 {
+            return None;
+        }
+        let at = self.0.as_ptr().wrapping_byte_add(offset);
+        // SAFETY: the vtable says that there is one, and the cell is alive.
+        Some(unsafe { &*at.cast::<MemberSlot>() })
+    }
+
+    /// What the task belongs to.
+    ///
+    /// # Safety
+    /// The caller is the task's home worker, and the task has not ended; or the task is unstarted,
+    /// and the caller holds the lock of its queue.
+    #[allow(dead_code)] // the dump comes next
+    pub(crate) unsafe fn owner(&self) -> Option<&dyn Owner> {
+        let slot = self.member_slot()?;
+        // SAFETY: by the contract nobody writes it meanwhile.
+        unsafe { &*slot.get() }.as_ref().map(Member::owner)
+    }
+
     /// Runs the task's closure to its outcome, or only drops it if the task was killed before.
     ///
     /// # Safety
@@ -341,7 +426,11 @@ impl TaskRef {
         } else {
             self.extras()
         };
+        let slot = self.member_slot();
+        // SAFETY: the task has ended, so nobody lists it any more (`MemberSlot`).
+        let member = slot.and_then(|slot| unsafe { (*slot.get()).take() });
         Completed {
+            member,
             joiner,
             listeners: told.map_or_else(Vec::new, |e| e.tell(exit)),
         }
@@ -484,13 +573,20 @@ fn outcome_address<T>(raw: NonNull<TaskHeader>) -> *mut Outcome<T> {
 }
 
 fn body<F, T>(raw: NonNull<TaskHeader>) -> *mut Body<F, T> {
+    // The same with a member behind it.
+    const {
+        assert!(
+            std::mem::offset_of!(Cell<F, T, ()>, body)
+                == std::mem::offset_of!(Cell<F, T, MemberSlot>, body)
+        )
+    };
     raw.as_ptr()
-        .wrapping_byte_add(std::mem::offset_of!(Cell<F, T>, body))
+        .wrapping_byte_add(std::mem::offset_of!(Cell<F, T, ()>, body))
         .cast()
 }
 
 /// # Safety
-/// `raw` is a `Cell<F, T>` whose closure is still there; the caller is its starting worker, on
+/// `raw` is a `Cell<F, T, _>` whose closure is still there; the caller is its starting worker, on
 /// the task's stack.
 unsafe fn run<F: FnOnce() -> T, T>(raw: NonNull<TaskHeader>) -> Exit {
     let body = body::<F, T>(raw);
@@ -527,11 +623,11 @@ unsafe fn drop_outcome<F, T>(raw: NonNull<TaskHeader>) {
 }
 
 /// # Safety
-/// `raw` came from `TaskRef::new::<F, T>` and no reference is left; the body is empty or its
+/// `raw` came from `TaskRef::build::<F, T, M>` and no reference is left; the body is empty or its
 /// closure was never taken.
-unsafe fn free<F, T>(raw: NonNull<TaskHeader>) {
-    // SAFETY: the box leaked in `new`; `Body` drops nothing by itself.
-    let mut cell = unsafe { Box::from_raw(raw.cast::<Cell<F, T>>().as_ptr()) };
+unsafe fn free<F, T, M>(raw: NonNull<TaskHeader>) {
+    // SAFETY: the box leaked in `build`; `Body` drops nothing by itself.
+    let mut cell = unsafe { Box::from_raw(raw.cast::<Cell<F, T, M>>().as_ptr()) };
     if cell.header.state.load(Relaxed) & DONE == 0 {
         let body = cell.body.get_mut();
         // SAFETY: without DONE and without a task that could run, the closure is still there.

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Hub;
-use super::cell::{KILLED, LOCAL, PINNED, STARTED, TaskRef, UNPARKED};
+use super::cell::{Completed, KILLED, LOCAL, PINNED, STARTED, TaskRef, UNPARKED};
 use super::control::{Control, Fiber, KILL};
 use super::current;
 use super::extras::{Exit, Listener};
@@ -153,7 +153,15 @@ fn body(fiber: Fiber) {
     }
     control.ended();
     let tell = current::hub().map(|hub| hub.rt.upcalls.tell);
-    let done = task.complete(exit);
+    announce(task.complete(exit), exit, tell);
+}
+
+/// Tells everybody of a task's end. A group comes first: whoever has joined the task finds that it
+/// is no member any more.
+fn announce(done: Completed, exit: Exit, tell: Option<fn(Listener, Exit)>) {
+    if let Some(member) = done.member {
+        member.end(exit);
+    }
     if let Some(joiner) = done.joiner {
         joiner.wake();
     }
@@ -175,13 +183,7 @@ pub(crate) unsafe fn cancel(task: TaskRef, tell: fn(Listener, Exit)) {
     // only dropped, which needs no stack of its own (a wait in its destructor panics, and that is
     // caught).
     let exit = unsafe { task.run() };
-    let done = task.complete(exit);
-    if let Some(joiner) = done.joiner {
-        joiner.wake();
-    }
-    done.listeners
-        .into_iter()
-        .for_each(|listener| tell(listener, exit));
+    announce(task.complete(exit), exit, Some(tell));
 }
 
 impl Hub {

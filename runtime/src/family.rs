@@ -1,0 +1,326 @@
+//! What a group, a pool and a scope have in common: tasks that belong together.
+//!
+//! Nouns: a *member* is a task between its spawn and its end; a *place* is the right to spawn one,
+//! of which a bounded family has so many as its capacity says; a panic of a member is *seen* if
+//! somebody joins that member, and *lost* if nobody can any more.
+//!
+//! Invariants, under the lock
+//! - `members` has every task that was spawned here and has not ended; the end of a member is told
+//!   exactly once (`hub::owner`), also for one that never started;
+//! - `places` counts members and places that were given out and are not yet members;
+//! - who waits for a place waits only while `places` is the capacity; a place that comes free is
+//!   handed to the first of them;
+//! - `unseen` counts panics less those seen; for a moment it may be one too few, because a join
+//!   may see the end before the family is told of it.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Instant;
+
+use slab::Slab;
+
+use crate::cancel;
+use crate::fork;
+use crate::hub::cell::{HANDLE, KILLED, TaskRef};
+use crate::hub::extras::Exit;
+use crate::hub::owner::{Member, Owner};
+use crate::hub::waiter::Late;
+use crate::park;
+use crate::sync::short_lock::ShortLock;
+use crate::sync::wait_queue::{Unwinding, Wait, WaitQueue, Waited, leave, wake_all};
+use crate::wait_reason::{WaitKind, WaitReason};
+
+/// What a panic carries.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// The most members looked at under the lock in one go.
+const AT_ONCE: usize = 256;
+
+pub(crate) struct Family {
+    id: u64,
+    label: Label,
+    state: ShortLock<State>,
+}
+
+/// What the dump calls a family.
+pub(crate) enum Label {
+    /// A group or a pool, by the name that it was given.
+    Named(&'static str, Box<str>),
+    /// A scope, by its place in the program.
+    Scope(&'static Location<'static>),
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(kind, name) if name.is_empty() => f.write_str(kind),
+            Self::Named(kind, name) => write!(f, "{kind} '{name}'"),
+            Self::Scope(site) => write!(f, "scope at {site}"),
+        }
+    }
+}
+
+pub(crate) struct State {
+    members: Slab<TaskRef>,
+    /// New members are killed at once.
+    killed: bool,
+    capacity: usize,
+    places: usize,
+    unseen: isize,
+    lost: bool,
+    /// What the first lost panic carried, if it is known.
+    payload: Option<Payload>,
+    /// The first member that did not return: its id, and how it ended.
+    failed: Option<(u64, Exit)>,
+    /// Who waits for `places` to be fewer.
+    for_place: WaitQueue<()>,
+    /// Who waits for members to end.
+    for_end: WaitQueue<()>,
+}
+
+impl State {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.places == 0
+    }
+
+    /// Whether a member panicked whom nobody can join any more.
+    pub(crate) fn has_lost_panic(&self) -> bool {
+        self.lost
+    }
+
+    pub(crate) fn failed(&self) -> Option<(u64, Exit)> {
+        self.failed
+    }
+}
+
+impl Family {
+    /// `capacity` is the greatest number of members at a time.
+    pub(crate) fn new(label: Label, capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            id: fork::task_ids(1),
+            label,
+            state: ShortLock::new(State {
+                members: Slab::new(),
+                killed: false,
+                capacity,
+                places: 0,
+                unseen: 0,
+                lost: false,
+                payload: None,
+                failed: None,
+                for_place: WaitQueue::new(),
+                for_end: WaitQueue::new(),
+            }),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// The number of members.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().members.len()
+    }
+
+    /// The number of places left.
+    pub(crate) fn free_places(&self) -> usize {
+        let state = self.state.lock();
+        state.capacity - state.places
+    }
+
+    /// Looks at the state, for a moment.
+    pub(crate) fn look<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut self.state.lock())
+    }
+
+    /// Takes a place in a bounded family, if one is free and nobody waits for it.
+    pub(crate) fn try_place(&self) -> bool {
+        let mut state = self.state.lock();
+        let free = state.places < state.capacity;
+        state.places += usize::from(free);
+        free
+    }
+
+    /// Waits for a place in a bounded family. `false`: not by the deadline, or the calling task unwinds.
+    pub(crate) fn place(&self, deadline: Option<Instant>) -> bool {
+        park::checkpoint();
+        let mut state = self.state.lock();
+        if state.places < state.capacity {
+            state.places += 1;
+            return true;
+        }
+        let wait = Wait {
+            lock: &self.state,
+            queue: |state| &mut state.for_place,
+            reason: || WaitReason::new(WaitKind::Pool, self.id),
+            deadline,
+            unwinding: Unwinding::Refuse,
+        };
+        let waited = match wait.line_up(state, None) {
+            Ok(parked) => {
+                parked.switch();
+                leave(parked, &self.state, |state| &mut state.for_place, || false)
+            }
+            Err(waited) => waited,
+        };
+        matches!(waited, Waited::Woken(_))
+    }
+
+    /// Gives a place back that no member took; whoever waits for one has it then.
+    pub(crate) fn give_place_back(&self) {
+        let mut state = self.state.lock();
+        let late = state.free_place();
+        drop(state);
+        late.wake();
+    }
+
+    /// Makes `task` a member, in a bounded family in a place that the caller has taken; comes
+    /// before it is started.
+    pub(crate) fn add(self: &Arc<Self>, task: TaskRef) -> Member {
+        let mut state = self.state.lock();
+        if state.capacity == usize::MAX {
+            state.places += 1;
+        }
+        if state.killed {
+            task.raise(KILLED);
+        }
+        let slot = state.members.insert(task);
+        drop(state);
+        Member::new(self.clone(), slot)
+    }
+
+    /// Asks all members to end; with `for_good`, also those that are yet to come.
+    pub(crate) fn kill(&self, for_good: bool) {
+        if for_good {
+            self.state.lock().killed = true;
+        }
+        let mut tasks = Vec::new();
+        let mut next = 0;
+        loop {
+            let state = self.state.lock();
+            let end = state.members.capacity();
+            let some = (next..end.min(next + AT_ONCE)).filter_map(|i| state.members.get(i));
+            tasks.extend(some.cloned());
+            drop(state);
+            tasks.drain(..).for_each(|task| cancel::kill(&task));
+            next += AT_ONCE;
+            if next >= end {
+                break;
+            }
+        }
+    }
+
+    /// Waits until `done` is true of the state; it is looked at when a member that was the last
+    /// one has ended, or one that did not return. `false`: not by the deadline.
+    pub(crate) fn wait(&self, deadline: Option<Instant>, done: impl Fn(&State) -> bool) -> bool {
+        loop {
+            park::checkpoint();
+            let state = self.state.lock();
+            if done(&state) {
+                return true;
+            }
+            let wait = Wait {
+                lock: &self.state,
+                queue: |state| &mut state.for_end,
+                reason: || WaitReason::new(WaitKind::Group, self.id),
+                deadline,
+                unwinding: Unwinding::InLine,
+            };
+            let waited = match wait.line_up(state, None) {
+                Ok(parked) => {
+                    parked.switch();
+                    leave(parked, &self.state, |state| &mut state.for_end, || false)
+                }
+                Err(waited) => waited,
+            };
+            if !matches!(waited, Waited::Woken(_)) {
+                return false;
+            }
+        }
+    }
+
+    /// Somebody has seen a member's panic.
+    pub(crate) fn panic_seen(&self) {
+        self.state.lock().unseen -= 1;
+    }
+
+    /// Keeps what a lost panic carried, if it is the first.
+    pub(crate) fn lose_panic(&self, payload: Payload) {
+        let mut state = self.state.lock();
+        let first = !state.lost;
+        state.lost = true;
+        let unused = match state.payload {
+            None if first => {
+                state.payload = Some(payload);
+                None
+            }
+            _ => Some(payload),
+        };
+        drop(state);
+        drop(unused);
+        wake_all(&self.state, |state| &mut state.for_end, |_| ());
+    }
+
+    /// What to go on with after all members have ended: a panic that nobody has seen.
+    pub(crate) fn take_panic(&self) -> Option<Payload> {
+        let mut state = self.state.lock();
+        let payload = state.payload.take();
+        let unseen = state.unseen > 0;
+        drop(state);
+        match payload {
+            None if unseen => Some(Box::new("a task of the scope panicked")),
+            payload => payload,
+        }
+    }
+}
+
+impl State {
+    /// Hands a place on, or frees it.
+    fn free_place(&mut self) -> Late {
+        match self.for_place.pop() {
+            Some((first, _)) => first.wake(),
+            None => {
+                self.places -= 1;
+                Late::NOBODY
+            }
+        }
+    }
+}
+
+impl Owner for Family {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn label(&self) -> String {
+        self.label.to_string()
+    }
+
+    fn ended(&self, slot: usize, exit: Exit) {
+        let mut state = self.state.lock();
+        let task = state.members.try_remove(slot);
+        let late = state.free_place();
+        if exit == Exit::Panicked {
+            state.unseen += 1;
+            let joinable = |task: &TaskRef| task.flags() & HANDLE != 0;
+            state.lost |= !task.as_ref().is_some_and(joinable);
+        }
+        if exit != Exit::Returned && state.failed.is_none() {
+            state.failed = task.as_ref().map(|task| (task.id(), exit));
+        }
+        let tell = !state.for_end.is_empty() && (state.is_empty() || exit != Exit::Returned);
+        drop(state);
+        late.wake();
+        drop(task);
+        if tell {
+            wake_all(&self.state, |state| &mut state.for_end, |_| ());
+        }
+    }
+}
