@@ -10,12 +10,14 @@
 //! - `places` counts members and places that were given out and are not yet members;
 //! - who waits for a place waits only while `places` is the capacity; a place that comes free is
 //!   handed to the first of them;
+//! - `me` is there as long as there are members, which point here without counting;
 //! - `unseen` counts panics less those seen; for a moment it may be one too few, because a join
 //!   may see the end before the family is told of it.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::Location;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,11 +37,15 @@ use crate::wait_reason::{WaitKind, WaitReason};
 /// What a panic carries.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
+/// Places for members that a family keeps for its next use.
+const KEPT: usize = 4096;
 /// The most members looked at under the lock in one go.
 const AT_ONCE: usize = 256;
 
+#[repr(C)]
 pub(crate) struct Family {
-    id: u64,
+    /// First: members point to it.
+    owner: Owner,
     label: Label,
     state: ShortLock<State>,
 }
@@ -64,6 +70,7 @@ impl fmt::Display for Label {
 
 pub(crate) struct State {
     members: Slab<TaskRef>,
+    me: Option<Arc<Family>>,
     /// New members are killed at once.
     killed: bool,
     capacity: usize,
@@ -99,10 +106,19 @@ impl Family {
     /// `capacity` is the greatest number of members at a time.
     pub(crate) fn new(label: Label, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
-            id: fork::task_ids(1),
+            owner: Owner {
+                id: fork::task_ids(1),
+                label: |owner| {
+                    // SAFETY: every `Owner` of this crate is the head of a family.
+                    let family = unsafe { NonNull::from(owner).cast::<Self>().as_ref() };
+                    family.label.to_string()
+                },
+                ended: Self::ended,
+            },
             label,
             state: ShortLock::new(State {
                 members: Slab::new(),
+                me: None,
                 killed: false,
                 capacity,
                 places: 0,
@@ -116,8 +132,22 @@ impl Family {
         })
     }
 
+    /// Makes it new again: all members have ended, and nobody else has a reference. What the lock
+    /// has learned about its thread stays, and some of the memory.
+    pub(crate) fn renew(&mut self, label: Label) {
+        self.owner.id = fork::task_ids(1);
+        self.label = label;
+        let mut state = self.state.lock();
+        debug_assert!(state.is_empty() && state.me.is_none());
+        if state.members.capacity() > KEPT {
+            state.members = Slab::new();
+        }
+        (state.killed, state.lost, state.unseen) = (false, false, 0);
+        (state.payload, state.failed) = (None, None);
+    }
+
     pub(crate) fn id(&self) -> u64 {
-        self.id
+        self.owner.id
     }
 
     pub(crate) fn label(&self) -> &Label {
@@ -159,7 +189,7 @@ impl Family {
         let wait = Wait {
             lock: &self.state,
             queue: |state| &mut state.for_place,
-            reason: || WaitReason::new(WaitKind::Pool, self.id),
+            reason: || WaitReason::new(WaitKind::Pool, self.owner.id),
             deadline,
             unwinding: Unwinding::Refuse,
         };
@@ -191,9 +221,14 @@ impl Family {
         if state.killed {
             task.raise(KILLED);
         }
+        if state.members.is_empty() {
+            state.me = Some(self.clone());
+        }
         let slot = state.members.insert(task);
         drop(state);
-        Member::new(self.clone(), slot)
+        let owner = NonNull::from(&**self).cast();
+        // SAFETY: `me` keeps the family alive until `ended` has taken the member out.
+        unsafe { Member::new(owner, slot) }
     }
 
     /// Asks all members to end; with `for_good`, also those that are yet to come.
@@ -229,7 +264,7 @@ impl Family {
             let wait = Wait {
                 lock: &self.state,
                 queue: |state| &mut state.for_end,
-                reason: || WaitReason::new(WaitKind::Group, self.id),
+                reason: || WaitReason::new(WaitKind::Group, self.owner.id),
                 deadline,
                 unwinding: Unwinding::InLine,
             };
@@ -294,17 +329,17 @@ impl State {
     }
 }
 
-impl Owner for Family {
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn label(&self) -> String {
-        self.label.to_string()
-    }
-
-    fn ended(&self, slot: usize, exit: Exit) {
-        let mut state = self.state.lock();
+impl Family {
+    /// What [`Owner::ended`] says.
+    ///
+    /// # Safety
+    /// `this` is the head of a family that has a member with the number `slot`; called once.
+    unsafe fn ended(this: NonNull<Owner>, slot: usize, exit: Exit) -> Option<TaskRef> {
+        let this = this.cast::<Self>().as_ptr();
+        // SAFETY: alive as long as it has this member. Only the lock is borrowed, for once the
+        // member is out, others may free the family as soon as it is unlocked.
+        let lock = unsafe { &(*this).state };
+        let mut state = lock.lock();
         let task = state.members.try_remove(slot);
         let late = state.free_place();
         if exit == Exit::Panicked {
@@ -316,11 +351,21 @@ impl Owner for Family {
             state.failed = task.as_ref().map(|task| (task.id(), exit));
         }
         let tell = !state.for_end.is_empty() && (state.is_empty() || exit != Exit::Returned);
+        // Ours, if it is touched after the unlock.
+        let me = if state.members.is_empty() {
+            state.me.take()
+        } else if tell {
+            state.me.clone()
+        } else {
+            None
+        };
         drop(state);
         late.wake();
-        drop(task);
-        if tell {
-            wake_all(&self.state, |state| &mut state.for_end, |_| ());
+        if let Some(me) = me
+            && tell
+        {
+            wake_all(&me.state, |state| &mut state.for_end, |_| ());
         }
+        task
     }
 }

@@ -28,6 +28,7 @@ mod cancel;
 mod clock;
 mod config;
 mod error;
+#[allow(unsafe_code)]
 #[allow(dead_code)] // groups and pools come next
 mod family;
 #[allow(unsafe_code)]

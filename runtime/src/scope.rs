@@ -14,6 +14,7 @@
 //! a task that unwinds) is found out before the first child. Handles cannot leave the scope: their
 //! lifetime is that of the closure's argument. A forgotten one leaks its result.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -98,7 +99,7 @@ where
     refuse();
     park::pin_stack();
     let scope = Scope {
-        family: Family::new(Label::Scope(Location::caller()), usize::MAX),
+        family: family(Label::Scope(Location::caller())),
         scope: PhantomData,
         env: PhantomData,
     };
@@ -117,13 +118,36 @@ where
         shield(|| family.wait(None, |children| children.is_empty()));
     }
     bomb.armed = false;
-    match result {
-        Err(payload) => resume_unwind(payload),
-        Ok(value) => match family.take_panic() {
-            Some(payload) => resume_unwind(payload),
-            None => value,
-        },
+    let lost = family.take_panic();
+    SPARES.with_borrow_mut(|spares| {
+        if spares.len() < SPARE {
+            spares.push(scope.family.clone());
+        }
+    });
+    match (result, lost) {
+        (Err(payload), _) | (Ok(_), Some(payload)) => resume_unwind(payload),
+        (Ok(value), None) => value,
     }
+}
+
+/// Families that a thread keeps for its next scopes.
+const SPARE: usize = 16;
+
+thread_local! {
+    static SPARES: RefCell<Vec<Arc<Family>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A family without members.
+fn family(label: Label) -> Arc<Family> {
+    let spare = SPARES.with_borrow_mut(Vec::pop);
+    if let Some(mut family) = spare
+        // The end of its last member may still be under way.
+        && let Some(exclusive) = Arc::get_mut(&mut family)
+    {
+        exclusive.renew(label);
+        return family;
+    }
+    Family::new(label, usize::MAX)
 }
 
 /// Panics where the wait at the end of a scope would.

@@ -347,6 +347,15 @@ impl TaskRef {
         self.extras().and_then(Extras::name)
     }
 
+    /// Drops two references to the same task in one go.
+    pub(crate) fn drop_both(self, other: Self) {
+        debug_assert!(self == other);
+        let (this, _other) = (ManuallyDrop::new(self), ManuallyDrop::new(other));
+        if this.header().state.fetch_sub(2 * REF, AcqRel) < 3 * REF {
+            this.free();
+        }
+    }
+
     fn member_slot(&self) -> Option<&MemberSlot> {
         let offset = self.header().vtable.member_offset;
         if offset == 0 {
@@ -363,7 +372,7 @@ impl TaskRef {
     /// The caller is the task's home worker, and the task has not ended; or the task is unstarted,
     /// and the caller holds the lock of its queue.
     #[allow(dead_code)] // the dump comes next
-    pub(crate) unsafe fn owner(&self) -> Option<&dyn Owner> {
+    pub(crate) unsafe fn owner(&self) -> Option<&Owner> {
         let slot = self.member_slot()?;
         // SAFETY: by the contract nobody writes it meanwhile.
         unsafe { &*slot.get() }.as_ref().map(Member::owner)
@@ -383,7 +392,7 @@ impl TaskRef {
     /// finished task has really let go of everything. Returns the joiner to wake.
     ///
     /// `self` is the task's own reference, and the body holds the outcome.
-    pub(crate) fn complete(self, exit: Exit) -> Completed {
+    pub(crate) fn complete(&self, exit: Exit) -> Completed {
         let header = self.header();
         let kind = match exit {
             Exit::Returned => 0,

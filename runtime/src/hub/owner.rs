@@ -1,42 +1,51 @@
 //! Whom a task belongs to: a group, a pool or a scope, which hears of its end.
+//!
+//! A [`Member`] points to its owner without counting: the owner keeps itself alive as long as it
+//! has members, and a spawn is spared two atomic operations.
 
 #![allow(dead_code)] // the dump comes next
 
-use std::sync::Arc;
+use std::ptr::NonNull;
 
+use super::cell::TaskRef;
 use super::extras::Exit;
 
-/// What tasks can belong to.
-pub(crate) trait Owner: Send + Sync {
+/// The head of what tasks can belong to.
+pub(crate) struct Owner {
     /// An id of its own, from the same numbers as tasks'.
-    fn id(&self) -> u64;
-
+    pub(crate) id: u64,
     /// What the dump calls it.
-    fn label(&self) -> String;
-
-    /// The member with that number has ended: its closure, its locals and a result that nobody
-    /// will take are gone. Called on the member's stack, its last action but for listeners; or
-    /// wherever a task is dropped that never started. It must not park.
-    fn ended(&self, slot: usize, exit: Exit);
+    pub(crate) label: fn(&Self) -> String,
+    /// The member with that number has ended: its closure, its locals and a result that nobody will
+    /// take are gone. Called on the member's stack, its last action but for telling others; or
+    /// wherever a task ends that never started. It must not park. Gives back the owner's reference
+    /// to the task. The owner may be gone when it returns, hence no reference.
+    pub(crate) ended: unsafe fn(NonNull<Self>, usize, Exit) -> Option<TaskRef>,
 }
 
 /// A task's membership.
 pub(crate) struct Member {
-    owner: Arc<dyn Owner>,
+    owner: NonNull<Owner>,
     slot: usize,
 }
 
 impl Member {
-    pub(crate) fn new(owner: Arc<dyn Owner>, slot: usize) -> Self {
+    /// # Safety
+    /// `owner` is inside of something that is `Send` and `Sync`, and stays until its `ended` has
+    /// been called for `slot`.
+    pub(crate) unsafe fn new(owner: NonNull<Owner>, slot: usize) -> Self {
         Self { owner, slot }
     }
 
-    pub(crate) fn owner(&self) -> &dyn Owner {
-        &*self.owner
+    pub(crate) fn owner(&self) -> &Owner {
+        // SAFETY: `ended` takes this by value, so it is still to come (`new`).
+        unsafe { self.owner.as_ref() }
     }
 
     /// Tells of the end.
-    pub(crate) fn end(self, exit: Exit) {
-        self.owner.ended(self.slot, exit);
+    pub(crate) fn end(self, exit: Exit) -> Option<TaskRef> {
+        let ended = self.owner().ended;
+        // SAFETY: once, by the contract of `new`.
+        unsafe { ended(self.owner, self.slot, exit) }
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Hub;
-use super::cell::{Completed, KILLED, LOCAL, PINNED, STARTED, TaskRef, UNPARKED};
+use super::cell::{KILLED, LOCAL, PINNED, STARTED, TaskRef, UNPARKED};
 use super::control::{Control, Fiber, KILL};
 use super::current;
 use super::extras::{Exit, Listener};
@@ -153,15 +153,14 @@ fn body(fiber: Fiber) {
     }
     control.ended();
     let tell = current::hub().map(|hub| hub.rt.upcalls.tell);
-    announce(task.complete(exit), exit, tell);
+    announce(task, exit, tell);
 }
 
-/// Tells everybody of a task's end. A group comes first: whoever has joined the task finds that it
-/// is no member any more.
-fn announce(done: Completed, exit: Exit, tell: Option<fn(Listener, Exit)>) {
-    if let Some(member) = done.member {
-        member.end(exit);
-    }
+/// Publishes a task's end and tells everybody. A group comes first: whoever has joined the task
+/// finds that it is no member any more. `task` is the task's own reference.
+fn announce(task: TaskRef, exit: Exit, tell: Option<fn(Listener, Exit)>) {
+    let done = task.complete(exit);
+    let groups = done.member.and_then(|member| member.end(exit));
     if let Some(joiner) = done.joiner {
         joiner.wake();
     }
@@ -169,6 +168,10 @@ fn announce(done: Completed, exit: Exit, tell: Option<fn(Listener, Exit)>) {
         done.listeners
             .into_iter()
             .for_each(|listener| tell(listener, exit));
+    }
+    match groups {
+        Some(groups) => task.drop_both(groups),
+        None => drop(task),
     }
 }
 
@@ -183,7 +186,7 @@ pub(crate) unsafe fn cancel(task: TaskRef, tell: fn(Listener, Exit)) {
     // only dropped, which needs no stack of its own (a wait in its destructor panics, and that is
     // caught).
     let exit = unsafe { task.run() };
-    announce(task.complete(exit), exit, Some(tell));
+    announce(task, exit, Some(tell));
 }
 
 impl Hub {
