@@ -34,6 +34,10 @@ struct Readme;
 struct Tasks;
 
 #[cfg(doctest)]
+#[doc = include_str!("docs/sync.md")]
+struct Sync;
+
+#[cfg(doctest)]
 #[doc = include_str!("docs/caveats.md")]
 struct Caveats;
 

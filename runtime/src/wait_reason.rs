@@ -18,13 +18,28 @@ pub enum WaitKind {
     Mutex,
     /// An [`Event`](crate::sync::Event).
     Event,
+    /// An [`RwLock`](crate::sync::RwLock).
+    RwLock,
+    /// A [`ReentrantMutex`](crate::sync::ReentrantMutex).
+    ReentrantMutex,
+    /// A [`Condvar`](crate::sync::Condvar): somebody's notification.
+    Condvar,
+    /// Permits of a [`Semaphore`](crate::sync::Semaphore).
+    Semaphore,
+    /// The others at a [`Barrier`](crate::sync::Barrier).
+    Barrier,
+    /// The end of the work that a [`WaitGroup`](crate::sync::WaitGroup) counts.
+    WaitGroup,
+    /// The value of a [`OnceValue`](crate::sync::OnceValue), or the end of a
+    /// [`Once`](crate::sync::Once).
+    OnceValue,
     /// Room in a channel.
     Send,
     /// A value from a channel.
     Recv,
     /// The tasks of a group or scope; its object is the id of that.
     Group,
-    /// A place in a [`Pool`](crate::Pool) that is full.
+    /// A place in a pool that is full; its object is the id of that.
     Pool,
     /// The first of several things: a [`select!`](crate::select); its object is their number.
     Select,
@@ -82,25 +97,35 @@ impl WaitReason {
 
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let object = self.object;
-        match self.kind {
-            WaitKind::None => f.write_str("nothing"),
-            WaitKind::Sleep => f.write_str("sleep"),
-            WaitKind::Park => f.write_str("park"),
-            WaitKind::Join => write!(f, "join of task {object}"),
-            WaitKind::Mutex if self.holder != 0 => {
-                write!(f, "mutex {object:#x} held by task {}", self.holder)
-            }
-            WaitKind::Mutex => write!(f, "mutex {object:#x}"),
-            WaitKind::Event => write!(f, "event {object:#x}"),
-            WaitKind::Send => write!(f, "send to channel {object:#x}"),
-            WaitKind::Recv => write!(f, "receive from channel {object:#x}"),
-            WaitKind::Group => write!(f, "the tasks of group {object}"),
-            WaitKind::Pool => write!(f, "a place in pool {object}"),
-            WaitKind::Select => write!(f, "select of {object} arms"),
-            WaitKind::Other(what) if object == 0 => f.write_str(what),
-            WaitKind::Other(what) => write!(f, "{what} {object:#x}"),
+        let what = match self.kind {
+            WaitKind::None => "nothing",
+            WaitKind::Sleep => "sleep",
+            WaitKind::Park => "park",
+            WaitKind::Join => return write!(f, "join of task {}", self.object),
+            WaitKind::Group => return write!(f, "tasks of group {}", self.object),
+            WaitKind::Pool => return write!(f, "a place in pool {}", self.object),
+            WaitKind::Select => return write!(f, "select of {} arms", self.object),
+            WaitKind::Mutex => "mutex",
+            WaitKind::Event => "event",
+            WaitKind::RwLock => "rwlock",
+            WaitKind::ReentrantMutex => "reentrant mutex",
+            WaitKind::Condvar => "condvar",
+            WaitKind::Semaphore => "semaphore",
+            WaitKind::Barrier => "barrier",
+            WaitKind::WaitGroup => "wait group",
+            WaitKind::OnceValue => "once value",
+            WaitKind::Send => "send to channel",
+            WaitKind::Recv => "receive from channel",
+            WaitKind::Other(what) => what,
+        };
+        f.write_str(what)?;
+        if self.object != 0 {
+            write!(f, " {:#x}", self.object)?;
         }
+        if self.holder != 0 {
+            write!(f, " held by task {}", self.holder)?;
+        }
+        Ok(())
     }
 }
 

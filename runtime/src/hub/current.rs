@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Hub;
 use super::cell::TaskRef;
@@ -14,7 +15,11 @@ use super::waiter::ThreadParker;
 thread_local! {
     static HUB: Cell<*const Hub> = const { Cell::new(std::ptr::null()) };
     static PARKER: OnceCell<Arc<ThreadParker>> = const { OnceCell::new() };
+    /// Needs no destructor, so it can be read at the very end of the thread too.
+    static NUMBER: u64 = LAST.fetch_add(1, Relaxed) + 1;
 }
+
+static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// Who calls.
 pub(crate) enum Caller {
@@ -54,6 +59,24 @@ pub(crate) fn task_id() -> u64 {
     hub()
         .and_then(Hub::current)
         .map_or(0, |fiber| fiber.header().id)
+}
+
+/// Set in the number of an owner that is a thread.
+const THREAD: u64 = 1 << 63;
+
+/// The number of the calling task, or of the calling thread where there is none: never 0, and
+/// never used again. [`task_of`] tells the task.
+pub(crate) fn owner() -> u64 {
+    match task_id() {
+        0 => NUMBER.with(|number| *number) | THREAD,
+        id => id,
+    }
+}
+
+/// The id of the task that is `owner`, 0 for a thread.
+#[inline]
+pub(crate) fn task_of(owner: u64) -> u64 {
+    if owner & THREAD == 0 { owner } else { 0 }
 }
 
 /// Makes `hub` the calling thread's for as long as `f` runs.

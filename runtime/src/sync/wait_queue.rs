@@ -203,6 +203,17 @@ impl<P> WaitQueue<P> {
         Some((waiter, self.release(index)))
     }
 
+    /// As [`pop`](Self::pop), if `may` says so of what the first one brought.
+    #[inline]
+    pub(crate) fn pop_if(&mut self, may: impl FnOnce(&P) -> bool) -> Option<(Queued, P)> {
+        let payload = self.nodes.get(self.head as usize)?.payload.as_ref()?;
+        if !may(payload) {
+            return None;
+        }
+        let (waiter, payload) = self.pop()?;
+        Some((waiter, payload?))
+    }
+
     /// As [`pop`](Self::pop), if the first one came before ticket `end` was given out.
     fn pop_before(&mut self, end: u32) -> Option<(Queued, Option<P>)> {
         let (index, waiter) = self.unlink_first_if(|node| {
@@ -333,6 +344,18 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
         state: ShortGuard<'_, S>,
         payload: Option<P>,
     ) -> Result<Parked, Waited<P>> {
+        self.line_up_then(state, payload, || {})
+    }
+
+    /// As [`line_up`](Self::line_up), and does `then` between unlocking and waiting. (Not if the
+    /// wait is refused.)
+    #[inline(always)]
+    pub(crate) fn line_up_then(
+        self,
+        state: ShortGuard<'_, S>,
+        payload: Option<P>,
+        then: impl FnOnce(),
+    ) -> Result<Parked, Waited<P>> {
         // A local, so that a panic of `place` unlocks before it drops the payload, whose
         // destructor may want this very lock.
         let mut state = state;
@@ -345,6 +368,7 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                 let waiter = unsafe { Queued::task(&fiber.header().task, park) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, false);
                 drop(state);
+                then();
                 hub.prepare_park(fiber, (self.reason)(), self.deadline.map(clock::nanos));
                 Ok(Parked { hub, fiber, ticket })
             }
@@ -354,6 +378,7 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                 let waiter = unsafe { Queued::thread(&parker) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, false);
                 drop(state);
+                then();
                 park::block_thread(&parker, self.deadline);
                 Err(settle(
                     self.lock,
@@ -374,6 +399,7 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                 let waiter = unsafe { Queued::thread(&parker) };
                 let ticket = (self.queue)(&mut state).push(waiter, payload, first);
                 drop(state);
+                then();
                 park::block_unwinding(hub, fiber, &parker, (self.reason)());
                 Err(settle(self.lock, self.queue, ticket, || {}))
             }
@@ -416,34 +442,90 @@ fn settle<S, P>(
     }
 }
 
-/// Makes a change under the lock and wakes whoever waits in the queue then, some at a time, so that
-/// the lock is never held for long. All of them stand in line as they came ([`Unwinding::InLine`]).
+/// Calls its closure when it is dropped, unless it was told that all went well: for what a waiter
+/// owes to the others when its wait fails or unwinds.
+pub(crate) struct OnFailure<F: FnMut()> {
+    armed: bool,
+    settle: F,
+}
+
+impl<F: FnMut()> OnFailure<F> {
+    pub(crate) fn new(settle: F) -> Self {
+        Self {
+            armed: true,
+            settle,
+        }
+    }
+
+    pub(crate) fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl<F: FnMut()> Drop for OnFailure<F> {
+    fn drop(&mut self) {
+        if self.armed {
+            (self.settle)();
+        }
+    }
+}
+
+/// Wakes whom `next` takes out of the queue, until it finds nobody; some at a time, so that the
+/// lock is never held for long. Others may change the state in between.
+pub(crate) fn wake_while<S>(lock: &ShortLock<S>, next: impl FnMut(&mut S) -> Option<Queued>) {
+    wake_from(lock, lock.lock(), next);
+}
+
+/// As [`wake_while`]; `state` is the held lock.
+pub(crate) fn wake_from<'a, S>(
+    lock: &'a ShortLock<S>,
+    mut state: ShortGuard<'a, S>,
+    mut next: impl FnMut(&mut S) -> Option<Queued>,
+) {
+    const AT_ONCE: usize = 64;
+    let mut late: Vec<Waiter> = Vec::new();
+    loop {
+        let mut woken = 0;
+        while woken < AT_ONCE
+            && let Some(waiter) = next(&mut state)
+        {
+            woken += 1;
+            late.extend(waiter.wake().into_waiter());
+        }
+        drop(state);
+        late.drain(..).for_each(Waiter::wake);
+        if woken < AT_ONCE {
+            return;
+        }
+        state = lock.lock();
+    }
+}
+
+/// Wakes whoever waits in the queue now; `state` is the held lock. All of them stand in line as
+/// they came ([`Unwinding::InLine`]).
+pub(crate) fn wake_line<'a, S>(
+    lock: &'a ShortLock<S>,
+    mut state: ShortGuard<'a, S>,
+    queue: fn(&mut S) -> &mut WaitQueue<()>,
+) {
+    // Who comes while we wake is not meant, though it may fill the place of one that gave up.
+    let (mut left, end) = (queue(&mut state).len(), queue(&mut state).tickets);
+    wake_from(lock, state, |state| {
+        left = left.checked_sub(1)?;
+        let (waiter, _) = queue(state).pop_before(end)?;
+        Some(waiter)
+    });
+}
+
+/// Makes a change under the lock and wakes whoever waits in the queue then.
 pub(crate) fn wake_all<S>(
     lock: &ShortLock<S>,
     queue: fn(&mut S) -> &mut WaitQueue<()>,
     change: impl FnOnce(&mut S),
 ) {
-    const AT_ONCE: usize = 64;
-    let mut late: Vec<Waiter> = Vec::new();
     let mut state = lock.lock();
     change(&mut state);
-    // Who comes while we wake is not meant, though it may fill the place of one that gave up.
-    let (mut left, end) = (queue(&mut state).len(), queue(&mut state).tickets);
-    drop(state);
-    while left > 0 {
-        let mut state = lock.lock();
-        let queue = queue(&mut state);
-        for _ in 0..left.min(AT_ONCE) {
-            let Some((waiter, _)) = queue.pop_before(end) else {
-                left = 0;
-                break;
-            };
-            left -= 1;
-            late.extend(waiter.wake().into_waiter());
-        }
-        drop(state);
-        late.drain(..).for_each(Waiter::wake);
-    }
+    wake_line(lock, state, queue);
 }
 
 #[cfg(all(test, loom))]
