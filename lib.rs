@@ -44,3 +44,5 @@ struct Caveats;
 #[cfg(doctest)]
 #[doc = include_str!("docs/select.md")]
 struct Select;
+#[doc = include_str!("docs/queues.md")]
+struct Queues;

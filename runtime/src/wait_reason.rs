@@ -37,6 +37,18 @@ pub enum WaitKind {
     Send,
     /// A value from a channel.
     Recv,
+    /// Room in a queue.
+    Put,
+    /// A value from a queue.
+    Get,
+    /// `task_done` for all that came into a queue.
+    Unfinished,
+    /// A change of a watched value.
+    Change,
+    /// A broadcast value.
+    Broadcast,
+    /// The end of all receivers of a watched value.
+    Unwatched,
     /// The tasks of a group or scope; its object is the id of that.
     Group,
     /// A place in a pool that is full; its object is the id of that.
@@ -116,6 +128,12 @@ impl fmt::Display for WaitReason {
             WaitKind::OnceValue => "once value",
             WaitKind::Send => "send to channel",
             WaitKind::Recv => "receive from channel",
+            WaitKind::Put => "put into queue",
+            WaitKind::Get => "get from queue",
+            WaitKind::Unfinished => "unfinished tasks of queue",
+            WaitKind::Change => "change of watched value",
+            WaitKind::Broadcast => "value of broadcast",
+            WaitKind::Unwatched => "end of all receivers of watched value",
             WaitKind::Other(what) => what,
         };
         f.write_str(what)?;

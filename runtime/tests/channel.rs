@@ -436,6 +436,85 @@ fn the_last_receiver_goes_while_others_wait() {
     });
 }
 
+/// Closed by either end: nothing gets in any more, what is in can be received.
+#[test]
+fn a_closed_channel_drains() {
+    within("a_closed_channel_drains", || {
+        everywhere(|| {
+            for by_sender in [true, false] {
+                let (sender, receiver) = bounded(5);
+                (0..3).for_each(|i| sender.send(i).unwrap());
+                for _ in 0..2 {
+                    if by_sender {
+                        sender.close();
+                    } else {
+                        receiver.close();
+                    }
+                }
+                assert!(sender.is_disconnected() && receiver.is_disconnected());
+                assert_eq!(sender.send(7), Err(SendError::Disconnected(7)));
+                assert_eq!(sender.try_send(7), Err(TrySendError::Disconnected(7)));
+                let second = sender.clone();
+                assert_eq!(second.send(7), Err(SendError::Disconnected(7)));
+                assert!(receiver.iter().eq(0..3));
+                assert_eq!(receiver.recv(), Err(RecvError::Disconnected));
+                assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
+                drop(receiver);
+                assert_eq!(sender.send(7), Err(SendError::Disconnected(7)));
+            }
+        });
+    });
+}
+
+/// Closed while others wait: senders get their values back, receivers an error.
+#[test]
+fn closing_sends_everybody_away() {
+    within("closing_sends_everybody_away", || {
+        for workers in [1, 2] {
+            let runtime = runtime(workers);
+            for by_sender in [true, false] {
+                let (sender, receiver) = bounded(1);
+                sender.send(1000).unwrap();
+                let senders: Vec<_> = (0..30)
+                    .map(|i| {
+                        let sender = sender.clone();
+                        Worker::start(i, &runtime, move || match i % 2 {
+                            0 => sender.send(i).unwrap_err().into_inner(),
+                            _ => sender.send_timeout(i, LONG).unwrap_err().into_inner(),
+                        })
+                    })
+                    .collect();
+                let (other_sender, other) = rendezvous::<u64>();
+                let receivers: Vec<_> = (0..30)
+                    .map(|i| {
+                        let other = other.clone();
+                        Worker::start(i, &runtime, move || {
+                            assert_eq!(other.recv(), Err(RecvError::Disconnected));
+                        })
+                    })
+                    .collect();
+                until(|| receiver.waiting_senders() == 30 && other.waiting_receivers() == 30);
+                assert_eq!(sender.waiting_senders(), 30);
+                assert_eq!(other_sender.waiting_receivers(), 30);
+                assert_eq!(
+                    (sender.waiting_receivers(), other.waiting_senders()),
+                    (0, 0)
+                );
+                if by_sender {
+                    sender.close();
+                    other_sender.close();
+                } else {
+                    receiver.close();
+                    other.close();
+                }
+                assert!(senders.into_iter().map(Worker::end).eq(0..30));
+                receivers.into_iter().for_each(Worker::end);
+                assert!(receiver.iter().eq([1000]));
+            }
+        }
+    });
+}
+
 #[derive(Default)]
 struct Counts {
     made: AtomicU64,
@@ -886,7 +965,10 @@ fn text() {
         drop(receiver);
         let error: Box<dyn std::error::Error + Send + Sync> =
             Box::new(sender.send(Opaque).unwrap_err());
-        assert_eq!(error.to_string(), "the channel has no receiver left");
+        assert_eq!(
+            error.to_string(),
+            "the channel has no receiver left, or was closed"
+        );
     });
 }
 

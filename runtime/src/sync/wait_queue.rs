@@ -20,6 +20,7 @@
 
 use std::time::Instant;
 
+use super::refusal::Nothing;
 use super::short_lock::{ShortGuard, ShortLock};
 use crate::clock;
 use crate::hub::Hub;
@@ -27,7 +28,7 @@ use crate::hub::control::{Fiber, Wake};
 use crate::hub::selection::Selection;
 use crate::hub::waiter::{Queued, ThreadParker, Waiter};
 use crate::park::{self, Place};
-use crate::wait_reason::WaitReason;
+use crate::wait_reason::{WaitKind, WaitReason};
 
 const NIL: u32 = u32::MAX;
 /// Nodes that are kept for the next waiters.
@@ -403,6 +404,53 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                 park::block_unwinding(hub, fiber, &parker, (self.reason)());
                 Err(settle(self.lock, self.queue, ticket, || {}))
             }
+        }
+    }
+}
+
+impl<S, R: FnOnce() -> WaitReason> Wait<'_, S, (), R> {
+    /// Waits for a wake that brings nothing: all three steps in one, for waits that need not be
+    /// fast.
+    pub(crate) fn wait(self, state: ShortGuard<'_, S>) -> Waited<()> {
+        let (lock, queue) = (self.lock, self.queue);
+        match self.line_up(state, None) {
+            Ok(parked) => {
+                parked.switch();
+                leave(parked, lock, queue, || false)
+            }
+            Err(waited) => waited,
+        }
+    }
+}
+
+/// Tries under the lock until there is an outcome, waiting for wakes that bring nothing.
+///
+/// For operations that can fail: a caller that unwinds does not wait. The wait is named for the
+/// lock's address.
+pub(crate) fn retry<S, T>(
+    lock: &ShortLock<S>,
+    queue: fn(&mut S) -> &mut WaitQueue<()>,
+    kind: WaitKind,
+    deadline: Option<Instant>,
+    mut attempt: impl FnMut(&mut S) -> Option<T>,
+) -> Result<T, Nothing> {
+    park::checkpoint();
+    loop {
+        let mut state = lock.lock();
+        if let Some(outcome) = attempt(&mut state) {
+            return Ok(outcome);
+        }
+        let wait = Wait {
+            lock,
+            queue,
+            reason: || WaitReason::on(kind, lock),
+            deadline,
+            unwinding: Unwinding::Refuse,
+        };
+        match wait.wait(state) {
+            Waited::Woken(_) => {}
+            Waited::TimedOut(_) => return Err(Nothing::TimedOut),
+            Waited::Refused(_) => return Err(Nothing::Unwinding),
         }
     }
 }
