@@ -347,7 +347,7 @@ fn nothing_to_see() {
         let reason = WaitReason::new(WaitKind::Other("a lamp"), 16).held_by(3);
         assert_eq!(
             (reason.to_string(), reason.holder()),
-            ("a lamp 0x10".into(), Some(3))
+            ("a lamp 0x10 held by task 3".into(), Some(3))
         );
     });
 }
