@@ -206,13 +206,10 @@ impl<P> WaitQueue<P> {
 
     /// As [`pop`](Self::pop), if `may` says so of what the first one brought.
     #[inline]
-    pub(crate) fn pop_if(&mut self, may: impl FnOnce(&P) -> bool) -> Option<(Queued, P)> {
-        let payload = self.nodes.get(self.head as usize)?.payload.as_ref()?;
-        if !may(payload) {
-            return None;
-        }
-        let (waiter, payload) = self.pop()?;
-        Some((waiter, payload?))
+    pub(crate) fn pop_if(&mut self, may: impl Fn(&P) -> bool) -> Option<(Queued, P)> {
+        let (index, waiter) =
+            self.unlink_first_if(|node| node.payload.as_ref().is_some_and(&may))?;
+        Some((waiter, self.release(index)?))
     }
 
     /// As [`pop`](Self::pop), if the first one came before ticket `end` was given out.
