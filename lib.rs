@@ -36,6 +36,8 @@ struct Tasks;
 #[cfg(doctest)]
 #[doc = include_str!("docs/sync.md")]
 struct Sync;
+#[doc = include_str!("docs/generators.md")]
+struct Generators;
 
 #[cfg(doctest)]
 #[doc = include_str!("docs/caveats.md")]

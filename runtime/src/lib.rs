@@ -36,6 +36,8 @@ mod fiber;
 #[allow(unsafe_code)]
 mod fork;
 #[allow(unsafe_code)]
+mod generator;
+#[allow(unsafe_code)]
 mod hub;
 mod join;
 mod macros;
@@ -65,6 +67,7 @@ pub use cancel::{defer, on_switch, on_worker_stack, shield, without_parking};
 pub use config::OnDeadlock;
 pub use error::{JoinError, TimedOut};
 pub use fiber::stack::StackCensus;
+pub use generator::{Generator, Yielder};
 pub use hub::extras::Exit;
 pub use hub::question::TaskState;
 pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};

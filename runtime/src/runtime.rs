@@ -26,7 +26,7 @@ use crate::hub::question::TaskInfo;
 use crate::hub::shared::{RuntimeShared, Upcalls};
 use crate::hub::waiter::ThreadParker;
 use crate::hub::worker::{Mail, WorkerShared};
-use crate::hub::{self, Hub, start};
+use crate::hub::{self, Hub, inner, start};
 use crate::join::{self, JoinHandle};
 use crate::membarrier;
 use crate::registry;
@@ -100,7 +100,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Limits the number of stacks, and so of started tasks; more wait unstarted. The default is
+    /// Limits the number of stacks, and so of started tasks (more wait unstarted) and generators
+    /// (more are refused). The default is
     /// what memory (the cgroup's too), address space and `vm.max_map_count` allow.
     pub fn max_stacks(mut self, n: usize) -> Self {
         self.asked.max_stacks = Some(n);
@@ -211,7 +212,15 @@ fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<W
         current::enter(hub, || hub.cancel_unstarted());
     }
     let leaked = if ended { Vec::new() } else { hub.list() };
-    let stays = !leaked.is_empty();
+    let generators = hub.lent();
+    let stays = !leaked.is_empty() || generators > 0;
+    if leaked.is_empty() && generators > 0 {
+        report::line(&format!(
+            "sward: {generators} generators of worker {index} of runtime '{}' were never dropped, \
+             or went on when they were: they are leaked, and the worker's thread stays",
+            hub.rt.config.name
+        ));
+    }
     if !stays {
         // SAFETY: the box leaked above; no task is left, `enter` has cleared the pointer to the
         // hub, and nothing else keeps one.
@@ -231,14 +240,18 @@ fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<W
 }
 
 /// What the overflow handler asks; runs in a signal handler.
-fn lookup() -> Option<overflow::Running> {
+fn lookup(address: usize) -> Option<overflow::Running> {
     let fiber = current::hub()?.current()?;
-    let slot = fiber.slot();
     let control = fiber.header();
+    let inner = inner::with_guard_at(control, address);
+    let slot = inner
+        .as_ref()
+        .map_or_else(|| fiber.slot(), |inner| inner.slot());
     let alive = control.quirks.get() & ENDED == 0;
     let name = if alive { control.task.name() } else { None }.unwrap_or("");
     Some(overflow::Running {
-        guard: slot.guard_low()..slot.bottom(),
+        guard: slot.guard(),
+        generator: inner.as_ref().map(|inner| inner.header().site),
         size: slot.spec().size(),
         id: control.id,
         name: name.as_ptr(),

@@ -368,7 +368,7 @@ impl Builder {
     /// Whether a stack is left for one more. Tasks on their way to another worker are not seen.
     fn check_budget(rt: &RuntimeShared) -> io::Result<()> {
         let waiting = usize::try_from(rt.unstarted()).unwrap_or(usize::MAX);
-        if rt.live().saturating_add(waiting) >= rt.budget.limit() {
+        if rt.stacks().saturating_add(waiting) >= rt.budget.limit() {
             return Err(rt.budget.refusal());
         }
         Ok(())

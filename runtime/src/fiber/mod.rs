@@ -19,6 +19,19 @@
 //! itself; a suspended coroutine is never dropped (its frames would be force-unwound): it either
 //! runs to its end and is [released](FiberRef::release), or its slot is leaked.
 //!
+//! Fibers in fibers: code on a fiber may resume another one, a generator's, and that one's code may
+//! suspend the outer fiber (a park inside a generator). It is sound in corosensei 0.3.4 because
+//! 1. `Yielder::suspend` saves the registers on the stack that it is *called* on, and switches to
+//!    the parent link at the base of the stack that it *belongs* to, the outer one's;
+//! 2. the outer one's `resume` gets the saved stack pointer as an opaque word, keeps it, and jumps
+//!    there at the next resume, which also renews the parent link at the outer one's base;
+//! 3. the inner one's parent link points into the outer one's stack, which nobody touches while
+//!    the outer one is suspended; nor does anybody resume the inner one meanwhile, because its
+//!    own `resume` call lies there unfinished (`&mut Coroutine`).
+//!
+//! So the stacks of a task and of the generators that it is in are one chain, switched out and in
+//! as one. AddressSanitizer is told of the right stacks too: `resume` notes where it was left from.
+//!
 //! This is the only file that switches stacks.
 
 pub(crate) mod budget;
@@ -169,12 +182,12 @@ impl<H> FiberRef<H> {
     /// Switches from this fiber back to where it was resumed.
     ///
     /// # Safety
-    /// The caller runs on this very fiber.
-    #[inline]
+    /// The caller runs on this very fiber, or on one that was resumed from it (file head).
+    #[inline(always)]
     pub(crate) unsafe fn suspend(self) {
         let yielder = self.block().yielder.get();
-        // SAFETY: set at the fiber's entry; it points to the bottom frame of the stack that
-        // the caller is on, so it is alive.
+        // SAFETY: set at the fiber's entry; it points to the bottom frame of a stack that has not
+        // ended, as the caller is on it or was resumed from it.
         let yielder = unsafe { &*yielder };
         yielder.suspend(());
     }
@@ -182,7 +195,8 @@ impl<H> FiberRef<H> {
     /// Runs `f` on the stack of the thread that resumed this fiber.
     ///
     /// # Safety
-    /// The caller runs on this very fiber, and `f` does not suspend it.
+    /// The caller runs on this very fiber or on one that was resumed from it, and `f` suspends
+    /// neither.
     pub(crate) unsafe fn on_parent_stack<R>(self, f: impl FnOnce() -> R) -> R {
         let yielder = self.block().yielder.get();
         // SAFETY: as in `suspend`.

@@ -2,10 +2,11 @@
 //!
 //! Nouns: the *handler* runs for SIGSEGV and SIGBUS of the whole process, on the [`AltStack`] of
 //! the thread that faulted (the task's own stack is full); the *lookup* is a function of the hub
-//! that says which task this thread runs; the *previous* handlers were there before ours.
+//! that says which task this thread runs, and to which of its stacks (its own, or that of a
+//! generator that it is in) an address belongs; the *previous* handlers were there before ours.
 //!
 //! ```text
-//! fault --> address in the running task's guard --> message on fd 2, abort
+//! fault --> address in a guard of the running task --> message on fd 2, abort
 //!      \--> anything else --> previous handler, called as the kernel would
 //!                        \--> none: default action restored, return, fault again
 //! ```
@@ -17,6 +18,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::panic::Location;
 use std::sync::OnceLock;
 
 use super::memory;
@@ -32,6 +34,8 @@ const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 pub(crate) struct Running {
     /// Where a fault means overflow.
     pub(crate) guard: Range<usize>,
+    /// Where the generator was made that the stack belongs to; `None`: the task's own.
+    pub(crate) generator: Option<&'static Location<'static>>,
     /// Usable bytes of the stack.
     pub(crate) size: usize,
     pub(crate) id: u64,
@@ -40,7 +44,7 @@ pub(crate) struct Running {
     pub(crate) name_len: usize,
 }
 
-type Lookup = fn() -> Option<Running>;
+type Lookup = fn(usize) -> Option<Running>;
 
 static LOOKUP: OnceLock<Lookup> = OnceLock::new();
 static PREVIOUS: [OnceLock<libc::sigaction>; 2] = [OnceLock::new(), OnceLock::new()];
@@ -89,7 +93,7 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
     if fault.si_code > 0 {
         // SAFETY: both signals have the field.
         let address = unsafe { fault.si_addr() } as usize;
-        if let Some(task) = LOOKUP.get().and_then(|lookup| lookup())
+        if let Some(task) = LOOKUP.get().and_then(|lookup| lookup(address))
             && task.guard.contains(&address)
         {
             report(&task);
@@ -105,7 +109,16 @@ fn report(task: &Running) {
         bytes: [0; 512],
         len: 0,
     };
-    text.push(b"\nsward: task ");
+    text.push(b"\nsward: ");
+    if let Some(site) = task.generator {
+        let path = site.file().as_bytes();
+        text.push(b"the generator made at ");
+        text.push(&path[path.len().saturating_sub(100)..]);
+        text.push(b":");
+        text.push_number(site.line().into());
+        text.push(b" in ");
+    }
+    text.push(b"task ");
     text.push_number(task.id);
     if task.name_len == 0 {
         text.push(b" (unnamed)");
@@ -119,9 +132,13 @@ fn report(task: &Running) {
     }
     text.push(b" has overflowed its stack of ");
     text.push_number(task.size as u64 / 1024);
+    text.push(b" KiB\nsward: give it more by ");
+    text.push(match task.generator {
+        None => b"Builder::stack_size, every task by ",
+        Some(_) => b"Generator::with_stack_size, every task by ",
+    });
     text.push(
-        b" KiB\nsward: give it more by Builder::stack_size, every task by \
-        Runtime::builder().stack_size or SWARD_STACK_SIZE,\n\
+        b"Runtime::builder().stack_size or SWARD_STACK_SIZE,\n\
         sward: or run the deep part in on_worker_stack. Aborting.\n",
     );
     // SAFETY: the pointer and the length are of initialised bytes of `text`. Nobody is left to
@@ -271,10 +288,11 @@ mod tests {
         static TASK: Cell<Option<(usize, usize, usize)>> = const { Cell::new(None) };
     }
 
-    fn lookup() -> Option<Running> {
+    fn lookup(_: usize) -> Option<Running> {
         let name = if is_child("unnamed") { "" } else { "eater" };
         TASK.get().map(|(low, high, size)| Running {
             guard: low..high,
+            generator: None,
             size,
             id: 1_234_567,
             name: name.as_ptr(),

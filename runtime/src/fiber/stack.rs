@@ -17,6 +17,7 @@
 //!                                    \--dropped: leaked             \--trim--> slab unmapped
 //! ```
 //! - *live*: a bit in its slab; the owner of the [`StackSlot`] has it, for ever if it forgets it.
+//!   *lent* besides: what runs on it is no task.
 //! - *warm*: in the class's queue, last in first out; its pages are there.
 //! - *idle*: a bit in its slab; guard in place. *dirty* besides: trim has not dropped its pages yet.
 //!
@@ -37,6 +38,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -138,6 +140,11 @@ impl StackSlot {
         self.top - self.spec.stride()
     }
 
+    /// Returns where a fault means that the stack has overflowed.
+    pub(crate) fn guard(&self) -> Range<usize> {
+        self.guard_low()..self.bottom()
+    }
+
     pub(crate) fn spec(&self) -> StackSpec {
         self.spec
     }
@@ -193,6 +200,8 @@ struct Slab {
     /// Is in the `open` list of its class.
     open: bool,
     live: Bits,
+    /// Live ones that are not a task's.
+    lent: Bits,
     idle: Bits,
     /// Idle ones whose pages may be there.
     dirty: Bits,
@@ -242,8 +251,10 @@ pub(crate) struct TrimReport {
 pub struct StackCensus {
     /// Stacks that address space is reserved for.
     pub mapped: usize,
-    /// Stacks of tasks that have started and not ended.
+    /// Stacks of tasks that have started and not ended, and of generators.
     pub live: usize,
+    /// Those of generators among them.
+    pub generators: usize,
     /// Free ones that have been used before.
     pub pooled: usize,
     /// Bytes of memory in stacks, live or pooled.
@@ -260,6 +271,7 @@ impl StackCensus {
     pub(crate) fn add(mut self, other: Self) -> Self {
         self.mapped += other.mapped;
         self.live += other.live;
+        self.generators += other.generators;
         self.pooled += other.pooled;
         self.resident += other.resident;
         self.deepest = self.deepest.max(other.deepest);
@@ -286,6 +298,7 @@ pub(crate) struct StackPool {
     check_interval: u32,
     deepest: usize,
     guard_is_vma: bool,
+    lent: usize,
 }
 
 impl StackPool {
@@ -305,6 +318,7 @@ impl StackPool {
             check_interval: CHECK_EVERY,
             deepest: 0,
             guard_is_vma,
+            lent: 0,
         }
     }
 
@@ -350,6 +364,28 @@ impl StackPool {
         if self.credits > 2 * self.chunk || self.budget.starved() {
             self.put_surplus();
         }
+    }
+
+    /// Marks a stack that was just taken: what will run on it is no task, and
+    /// [`for_each_live`](Self::for_each_live) passes it over.
+    pub(crate) fn lend(&mut self, slot: &StackSlot) {
+        let (slab, i) = split(slot.key);
+        self.slabs[slab].lent.set(i);
+        self.lent += 1;
+    }
+
+    /// As [`give_back`](Self::give_back), for a stack that was lent.
+    pub(crate) fn give_back_lent(&mut self, slot: StackSlot) {
+        let (slab, i) = split(slot.key);
+        debug_assert!(self.slabs[slab].lent.has(i), "a slot that was not lent");
+        self.slabs[slab].lent.clear(i);
+        self.lent -= 1;
+        self.give_back(slot);
+    }
+
+    /// Returns how many stacks are lent.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent
     }
 
     /// Returns all credits that no live stack holds, so that other workers can start tasks.
@@ -451,7 +487,7 @@ impl StackPool {
             }
         };
         let none = Bits::default();
-        let (live, idle, dirty) = (none, none, none);
+        let (live, lent, idle, dirty) = (none, none, none, none);
         let slab = Slab {
             base,
             spec,
@@ -460,6 +496,7 @@ impl StackPool {
             touched: 0,
             open: true,
             live,
+            lent,
             idle,
             dirty,
         };
@@ -599,12 +636,12 @@ impl StackPool {
         true
     }
 
-    /// Calls `f(top, offset)` for every stack that is taken; it begins at `top - offset`, the
-    /// offset being its colour in bytes.
+    /// Calls `f(top, offset)` for every stack that is taken and not lent; it begins at
+    /// `top - offset`, the offset being its colour in bytes.
     pub(crate) fn for_each_live(&self, f: &mut dyn FnMut(usize, usize)) {
         for slab in &self.slabs {
-            for (i, &live) in slab.live.0.iter().enumerate() {
-                let mut left = live;
+            for (i, (&live, &lent)) in slab.live.0.iter().zip(&slab.lent.0).enumerate() {
+                let mut left = live & !lent;
                 while left != 0 {
                     let i = i * 64 + left.trailing_zeros() as usize;
                     left &= left - 1;
@@ -623,6 +660,7 @@ impl StackPool {
         for slab in &self.slabs {
             sum.mapped += slab.slots;
             sum.live += slab.live.count();
+            sum.generators += slab.lent.count();
             sum.pooled += slab.touched - slab.live.count();
             for i in 0..slab.touched {
                 let found = residency(slab.bottom(i), slab.top(i));
@@ -969,6 +1007,7 @@ pub(super) mod tests {
             StackCensus {
                 mapped: SLAB_SLOTS,
                 live: 3,
+                generators: 0,
                 pooled: 0,
                 resident: 14 * 4096,
                 deepest: 10 * 4096,
@@ -994,6 +1033,24 @@ pub(super) mod tests {
         listed.sort_unstable();
         live.sort_unstable();
         assert_eq!(listed, live);
+        // Not those that are lent, until they come back.
+        let (first, last) = (slots.remove(0), slots.pop().unwrap());
+        pool.lend(&first);
+        pool.lend(&last);
+        let count = |pool: &StackPool| {
+            let mut n = 0;
+            pool.for_each_live(&mut |_, _| n += 1);
+            n
+        };
+        assert_eq!((count(&pool), pool.lent()), (1_094, 2));
+        assert_eq!(pool.census().generators, 2);
+        pool.give_back_lent(first);
+        assert_eq!((count(&pool), pool.lent()), (1_094, 1));
+        let again = pool.take(default()).unwrap();
+        assert_eq!((count(&pool), pool.lent()), (1_095, 1));
+        pool.give_back(again);
+        pool.give_back_lent(last);
+        assert_eq!(pool.lent(), 0);
     }
 
     #[test]

@@ -12,9 +12,11 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 
 use super::cell::TaskRef;
+use super::inner::InnerFiber;
 use super::timers::TimerKey;
 use crate::clock::Nanos;
 use crate::fiber::FiberRef;
+use crate::sync::short_lock::short_locks_held;
 use crate::unwinding::{self, Signal};
 use crate::wait_reason::WaitReason;
 
@@ -89,7 +91,15 @@ pub(crate) struct Control {
     pub(crate) no_park: Cell<u16>,
     pub(crate) frames: RefCell<Vec<Frame>>,
     pub(crate) hooks: RefCell<Option<Box<Hooks>>>,
+    /// The innermost generator whose body the task is in.
+    pub(crate) inner: Cell<Option<InnerFiber>>,
 }
+
+/// How deep a task is in what must end in the opposite order of its beginning: `timeout` frames
+/// from bit 40 on, `ShortLock`s (in debug builds) from 32, shields from 16, prohibitions of parks
+/// below. One word, because each item of a generator stores it once and compares it once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Nesting(u64);
 
 impl Control {
     pub(crate) fn new(task: TaskRef, now: Nanos) -> Self {
@@ -113,6 +123,7 @@ impl Control {
             since: Cell::new(now),
             frames: RefCell::new(Vec::new()),
             hooks: RefCell::new(None),
+            inner: Cell::new(None),
         }
     }
 }
@@ -172,6 +183,34 @@ impl Control {
         // A panic that left the switch would leave a half-begun park behind (its timer, its place
         // in a queue): the hooks go, the task stays.
         unwinding::discard(catch_unwind(AssertUnwindSafe(call)));
+    }
+
+    /// What of this kind the task is in. Whatever else pushes and pops something in the control
+    /// block around a closure has to be counted here: a generator must not carry it off.
+    #[inline]
+    pub(crate) fn nesting(&self) -> Nesting {
+        let frames = self.frames.borrow().len() as u64;
+        let locks = u64::from(short_locks_held() & 0xFF);
+        let (shields, no_park) = (u64::from(self.shields.get()), u64::from(self.no_park.get()));
+        Nesting(frames << 40 | locks << 32 | shields << 16 | no_park)
+    }
+
+    /// What the task has entered since `before`, and not left.
+    #[cold]
+    pub(crate) fn entered_since(&self, before: Nesting) -> &'static str {
+        let differ = self.nesting().0 ^ before.0;
+        if differ & 0xFFFF != 0 {
+            match self.on_worker_stack.get() {
+                true => "on_worker_stack",
+                false => "without_parking",
+            }
+        } else if differ & 0xFFFF_0000 != 0 {
+            "shield"
+        } else if differ & 0xFF_0000_0000 != 0 {
+            "a ShortLock"
+        } else {
+            "timeout"
+        }
     }
 
     /// Runs `f`; a park inside panics.

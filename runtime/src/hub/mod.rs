@@ -35,6 +35,7 @@ pub(crate) mod current;
 pub(crate) mod extras;
 mod idle;
 pub(crate) mod inbox;
+pub(crate) mod inner;
 pub(crate) mod owner;
 pub(crate) mod question;
 pub(crate) mod ready;

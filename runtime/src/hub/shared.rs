@@ -137,6 +137,12 @@ impl RuntimeShared {
             .sum()
     }
 
+    /// Stacks in use: of tasks and of generators.
+    pub(crate) fn stacks(&self) -> usize {
+        let lent = |w: &&WorkerShared| w.published.lent.load(Relaxed);
+        self.live() + self.workers.iter().map(lent).sum::<usize>()
+    }
+
     pub(crate) fn unstarted(&self) -> u64 {
         self.workers.iter().map(|w| w.unstarted.len()).sum::<u64>() + self.injector.len() as u64
     }

@@ -80,6 +80,12 @@ impl Hub {
         let published = &self.shared.published;
         published.live.store(self.live.get(), Relaxed);
         Published::add(&published.finished, 1);
+        self.stack_came_free();
+    }
+
+    /// Tells of a stack that came back those who wait for one.
+    #[inline]
+    pub(super) fn stack_came_free(&self) {
         if self.starving.get().is_some() {
             self.feed();
         }
@@ -106,13 +112,13 @@ impl Hub {
 
     /// Tells everybody that a stack is wanted, and tries once more.
     #[cold]
-    fn ask_for_stack(&self, spec: StackSpec) -> Option<StackSlot> {
+    pub(super) fn ask_for_stack(&self, spec: StackSpec) -> Option<StackSlot> {
         let budget = &self.rt.budget;
         budget.set_starved();
         // A stack that came free before the flag could be seen has called nobody.
         membarrier::heavy();
         let slot = self.stacks.borrow_mut().take(spec).ok();
-        if slot.is_none() && budget.in_use() > self.rt.live() {
+        if slot.is_none() && budget.in_use() > self.rt.stacks() {
             // Others have credits in reserve, and give them up when they read this.
             let others = self
                 .rt

@@ -178,7 +178,8 @@ impl Hub {
         if control.quirks.get() & HOOKED != 0 {
             control.switched_out();
         }
-        // SAFETY: `fiber` is current (the callers got it from `Caller::Task`), so this runs on it.
+        // SAFETY: `fiber` is current (the callers got it from `Caller::Task`), so this runs on it,
+        // or on a generator's that was resumed from it.
         unsafe { fiber.suspend() };
         if control.quirks.get() & HOOKED != 0 {
             control.switched_in();

@@ -59,6 +59,8 @@ pub(crate) struct Published {
     /// When the worker last looked at its mail.
     pub(crate) looked: AtomicU64,
     pub(crate) live: AtomicUsize,
+    /// Stacks lent to generators.
+    pub(crate) lent: AtomicUsize,
     pub(crate) ready: AtomicUsize,
     pub(crate) started: AtomicU64,
     pub(crate) finished: AtomicU64,
@@ -99,7 +101,7 @@ impl Published {
         ] {
             c.store(0, Relaxed);
         }
-        for c in [live, ready, &self.timers, &self.stacks] {
+        for c in [live, ready, &self.lent, &self.timers, &self.stacks] {
             c.store(0, Relaxed);
         }
         self.stolen.store(0, Relaxed);
