@@ -38,6 +38,8 @@ struct Tasks;
 struct Sync;
 #[doc = include_str!("docs/generators.md")]
 struct Generators;
+#[doc = include_str!("docs/time.md")]
+struct Time;
 
 #[cfg(doctest)]
 #[doc = include_str!("docs/caveats.md")]

@@ -30,15 +30,28 @@ pub(crate) struct Config {
     pub(crate) shutdown: Duration,
     pub(crate) unwind_wait: Duration,
     pub(crate) sigquit: bool,
+    pub(crate) virtual_clock: bool,
+    pub(crate) shuffle: Option<u64>,
 }
 
 impl Config {
     /// Resolves what the builder was told, then the environment, then the defaults.
     pub(crate) fn new(asked: &Asked) -> io::Result<Self> {
-        let workers = match asked.workers.or(env("SWARD_WORKERS", parse_count)?) {
+        let told = match asked.virtual_clock {
+            // Whatever the environment says: who builds it wants the clock.
+            true => Some(asked.workers.unwrap_or(1)),
+            false => asked.workers.or(env("SWARD_WORKERS", parse_count)?),
+        };
+        let workers = match told {
             None => std::thread::available_parallelism()
                 .map_or(1, usize::from)
                 .min(MAX_WORKERS),
+            Some(n @ 2..) if asked.virtual_clock => {
+                return Err(invalid(format!(
+                    "a runtime with a virtual clock and {n} workers was asked for; it takes 1, \
+                     because only one worker knows when nothing is left to run"
+                )));
+            }
             Some(n @ 1..=MAX_WORKERS) => n,
             Some(n) => {
                 return Err(invalid(format!(
@@ -70,6 +83,8 @@ impl Config {
                 .sigquit
                 .or(env("SWARD_SIGQUIT", parse_flag)?)
                 .unwrap_or(false),
+            virtual_clock: asked.virtual_clock,
+            shuffle: asked.shuffle,
         })
     }
 }
@@ -86,6 +101,8 @@ pub(crate) struct Asked {
     pub(crate) shutdown: Option<Duration>,
     pub(crate) unwind_wait: Option<Duration>,
     pub(crate) sigquit: Option<bool>,
+    pub(crate) virtual_clock: bool,
+    pub(crate) shuffle: Option<u64>,
 }
 
 fn invalid(text: String) -> io::Error {
@@ -168,5 +185,18 @@ mod tests {
             ..Asked::default()
         };
         assert_eq!(Config::new(&asked).unwrap().workers, 3);
+    }
+
+    #[test]
+    fn a_virtual_clock_takes_one_worker() {
+        let with = |workers| Asked {
+            workers,
+            virtual_clock: true,
+            ..Asked::default()
+        };
+        assert_eq!(Config::new(&with(None)).unwrap().workers, 1);
+        assert_eq!(Config::new(&with(Some(1))).unwrap().workers, 1);
+        let text = Config::new(&with(Some(2))).unwrap_err().to_string();
+        assert!(text.contains("virtual clock and 2 workers"), "{text}");
     }
 }

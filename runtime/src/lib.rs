@@ -39,6 +39,7 @@ mod fork;
 mod generator;
 #[allow(unsafe_code)]
 mod hub;
+mod interval;
 mod join;
 mod macros;
 #[allow(unsafe_code)]
@@ -61,6 +62,7 @@ mod task;
 mod testing;
 mod time;
 mod unwinding;
+mod virtual_clock;
 mod wait_reason;
 
 pub use cancel::{defer, on_switch, on_worker_stack, shield, without_parking};
@@ -70,6 +72,7 @@ pub use fiber::stack::StackCensus;
 pub use generator::{Generator, Yielder};
 pub use hub::extras::Exit;
 pub use hub::question::TaskState;
+pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
@@ -79,7 +82,8 @@ pub use sight::stats::{Stats, stack_census, stats};
 pub use spawn::{Builder, spawn, spawn_after, spawn_local};
 pub use sward_macros::{main, test};
 pub use task::{Task, current};
-pub use time::{sleep, sleep_until, timeout};
+pub use time::{now, remaining, sleep, sleep_until, timeout, timeout_at};
+pub use virtual_clock::{HeldClock, advance, hold_clock};
 pub use wait_reason::{WaitKind, WaitReason};
 
 /// What the macros expand to; not for direct use.

@@ -206,7 +206,7 @@ pub(crate) fn block_unwinding(hub: &Hub, fiber: Fiber, parker: &ThreadParker, re
         );
     }
     let limit = hub.rt.config.unwind_wait;
-    if !parker.wait(clock::deadline(limit)) {
+    if !parker.wait(clock::real_deadline(limit)) {
         abort_unwinding(
             fiber,
             reason,
@@ -331,7 +331,7 @@ pub(crate) fn sleep_until(deadline: Option<Instant>) {
         Place::Unwinding(hub, fiber) => {
             let parker = ThreadParker::new();
             let limit = clock::deadline(hub.rt.config.unwind_wait);
-            if deadline.is_none() || deadline > limit {
+            if deadline.is_none_or(|at| limit.is_some_and(|limit| at > limit)) {
                 abort_unwinding(fiber, reason, "for longer than unwind_wait");
             }
             report::line(&format!(
@@ -339,7 +339,9 @@ pub(crate) fn sleep_until(deadline: Option<Instant>) {
                 describe(&fiber.header().task),
                 hub.index
             ));
-            parker.wait(deadline);
+            if !deadline.is_some_and(clock::pass) {
+                parker.wait(deadline);
+            }
         }
     }
 }
@@ -391,7 +393,7 @@ pub(crate) struct ThreadFrames;
 
 impl ThreadFrames {
     /// `deadline`, or that of a frame if it is earlier.
-    fn earliest(deadline: Option<Instant>) -> Option<Instant> {
+    pub(crate) fn earliest(deadline: Option<Instant>) -> Option<Instant> {
         Self::look(|open| open.iter().map(|f| f.1).chain(deadline).min())
     }
 

@@ -37,6 +37,7 @@ use crate::sight::stall;
 use crate::sight::stats::Stats;
 use crate::spawn::{self, Builder};
 use crate::sync::short_lock::ShortLock;
+use crate::virtual_clock::HeldClock;
 
 /// A number of workers, each an OS thread that runs tasks.
 ///
@@ -139,6 +140,61 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Gives the runtime a clock of its own, for tests: it stands still while a task can run, and
+    /// jumps to the next timer when none can. A day of sleeping takes no time.
+    ///
+    /// [`now`](crate::now) tells that time. It is exact, as is the order of timers: by deadline,
+    /// equal ones as they were set. It does not jump while [`Runtime::hold_clock`] holds it, or
+    /// something outside is under way for a task. Other threads, and the one that waits in
+    /// [`Runtime::run`], do not hold it back. Such a runtime has one worker. See `docs/time.md`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use sward_runtime::{Runtime, now, sleep};
+    /// let day = Duration::from_secs(86_400);
+    /// Runtime::builder().virtual_clock().build()?.run(|| {
+    ///     let begun = now();
+    ///     sleep(day);
+    ///     assert_eq!(now() - begun, day);
+    /// });
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn virtual_clock(mut self) -> Self {
+        self.asked.virtual_clock = true;
+        self
+    }
+
+    /// Lets chance say which of the tasks that are ready runs next, for tests that look for an
+    /// order that goes wrong.
+    ///
+    /// With one worker and a [`virtual_clock`](Self::virtual_clock), a seed gives one schedule, as
+    /// long as no other thread takes part; print the seed, to see a failure again. Whoever waits
+    /// in a queue is still served in order. It makes switches slower.
+    ///
+    /// # Examples
+    /// ```
+    /// use sward_runtime::{Runtime, join_all, spawn, sync::unbounded};
+    /// let order = |seed| {
+    ///     let runtime = Runtime::builder().virtual_clock().shuffle(seed).build().unwrap();
+    ///     runtime.run(|| {
+    ///         let (sender, receiver) = unbounded();
+    ///         join_all((0..9).map(|n| {
+    ///             let sender = sender.clone();
+    ///             spawn(move || sender.send(n).unwrap())
+    ///         }));
+    ///         drop(sender);
+    ///         receiver.into_iter().collect::<Vec<_>>()
+    ///     })
+    /// };
+    /// assert_eq!(order(1), order(1));
+    /// assert!((2..9).any(|seed| order(seed) != order(1)));
+    /// ```
+    pub fn shuffle(mut self, seed: u64) -> Self {
+        self.asked.shuffle = Some(seed);
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -152,7 +208,8 @@ impl RuntimeBuilder {
         // All polls first: nothing has to be undone when one cannot be had.
         let made: io::Result<Vec<_>> = (0..config.workers).map(|_| hub::build_poll()).collect();
         let (polls, bells): (Vec<_>, Vec<_>) = made?.into_iter().unzip();
-        let workers = bells.into_iter().map(WorkerShared::acquire).collect();
+        let acquire = |bell| WorkerShared::acquire(bell, config.virtual_clock);
+        let workers = bells.into_iter().map(acquire).collect();
         let budget = Budget::detect(config.max_stacks, config.spec, memory::guard_is_vma());
         let upcalls = Upcalls {
             watch: deadlock::watch,
@@ -330,6 +387,12 @@ impl Runtime {
         self.shared.workers.len()
     }
 
+    /// Keeps a virtual clock from jumping until what is returned is dropped; see [`HeldClock`].
+    /// With a real clock it only tells the deadlock report that somebody outside is at work.
+    pub fn hold_clock(&self) -> HeldClock {
+        HeldClock::of(&self.shared)
+    }
+
     /// Describes every task of this runtime.
     ///
     /// # Blocking
@@ -358,7 +421,7 @@ impl Runtime {
         if rt.stopping.swap(true, Relaxed) || rt.epoch.is_stale() {
             return 0;
         }
-        let deadline = clock::now().checked_add(limit);
+        let deadline = clock::real_deadline(limit);
         let at = deadline.map_or(u64::MAX, clock::nanos);
         for worker in &rt.workers {
             worker.send(Mail::Shutdown(at));
@@ -373,9 +436,11 @@ impl Runtime {
         let mut stalled: Vec<usize> = (0..rt.workers.len()).collect();
         // The workers need a moment of their own after the deadline to say what is left.
         let patience = limit.saturating_add(Duration::from_millis(500));
-        let until = clock::now().checked_add(patience);
+        let until = clock::real_deadline(patience);
         while !stalled.is_empty() {
-            let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(clock::now()));
+            let left = until.map_or(Duration::MAX, |u| {
+                u.saturating_duration_since(clock::real_now())
+            });
             let Ok(end) = ends.recv_timeout(left) else {
                 break;
             };

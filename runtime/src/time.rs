@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -11,6 +12,46 @@ use crate::hub::control::{FIRED, Fiber, Frame};
 use crate::hub::current::{self, Caller};
 use crate::park::{self, ThreadFrames};
 use crate::unwinding::Signal;
+
+/// Returns the present: that of its runtime on a task, [`Instant::now`] elsewhere.
+///
+/// The two differ in a runtime with a
+/// [`virtual_clock`](crate::RuntimeBuilder::virtual_clock) only. Code that asks here can be tested
+/// under one. An instant of one clock means nothing to another.
+///
+/// # Examples
+/// ```
+/// let begun = sward_runtime::now();
+/// assert!(sward_runtime::now() >= begun);
+/// ```
+#[inline]
+pub fn now() -> Instant {
+    clock::now()
+}
+
+/// Returns how long it is until the first `timeout` around the caller fires; `None` if none will.
+/// A [`shield`](crate::shield) hides those around it.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use sward_runtime::{remaining, timeout};
+/// assert_eq!(remaining(), None);
+/// let left = timeout(Duration::from_secs(5), remaining);
+/// assert!(left.unwrap().unwrap() <= Duration::from_secs(5));
+/// ```
+pub fn remaining() -> Option<Duration> {
+    let earliest = match current::caller() {
+        Caller::Task(_, fiber) => {
+            let at = fiber.header().earliest_frame()?;
+            return Some(Duration::from_nanos(
+                at.saturating_sub(clock::nanos(clock::now())),
+            ));
+        }
+        Caller::Hub(_) | Caller::Thread => ThreadFrames::earliest(None)?,
+    };
+    Some(earliest.saturating_duration_since(clock::now()))
+}
 
 /// Suspends the calling task, or blocks the calling thread, for at least `duration`.
 ///
@@ -66,32 +107,51 @@ pub fn sleep_until(deadline: Instant) {
 /// });
 /// ```
 pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, TimedOut> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // Not by `timeout_at`: it would be one more frame of each nested time-out.
     let Some(at) = clock::deadline(limit) else {
         return Ok(f());
     };
-    let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let frame = Entered::new(id, at);
+    let frame = Entered::new(at);
     let result = catch_unwind(AssertUnwindSafe(f));
-    drop(frame);
-    match result {
-        Ok(value) => Ok(value),
-        Err(payload) => match payload.downcast_ref::<Signal>() {
-            Some(Signal::TimedOut(fired)) if *fired == id => Err(TimedOut),
-            _ => resume_unwind(payload),
-        },
-    }
+    frame.end(result)
+}
+
+/// As [`timeout`], until `deadline`. One that has passed fires at the first park of `f`.
+///
+/// # Errors
+/// As [`timeout`].
+///
+/// # Blocking
+/// Whatever `f` does.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use sward_runtime::{TimedOut, now, park, run, timeout_at};
+/// run(|| {
+///     let soon = now() + Duration::from_millis(5);
+///     assert_eq!(timeout_at(soon, park), Err(TimedOut));
+///     assert!(now() >= soon);
+/// });
+/// ```
+pub fn timeout_at<T>(deadline: Instant, f: impl FnOnce() -> T) -> Result<T, TimedOut> {
+    let frame = Entered::new(deadline);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    frame.end(result)
 }
 
 /// A time-out frame that is in force.
-enum Entered {
-    Task(&'static Hub, Fiber),
-    Thread,
+struct Entered {
+    id: u64,
+    /// `None`: an ordinary thread.
+    task: Option<(&'static Hub, Fiber)>,
 }
 
 impl Entered {
-    fn new(id: u64, at: Instant) -> Self {
-        match current::caller() {
+    fn new(at: Instant) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let task = match current::caller() {
             Caller::Task(hub, fiber) => {
                 let deadline = clock::nanos(at);
                 let timer = hub.arm_frame(fiber, deadline);
@@ -103,20 +163,31 @@ impl Entered {
                     raised: false,
                 };
                 fiber.header().frames.borrow_mut().push(frame);
-                Self::Task(hub, fiber)
+                Some((hub, fiber))
             }
             Caller::Hub(_) | Caller::Thread => {
                 ThreadFrames::push(id, at);
-                Self::Thread
+                None
             }
-        }
+        };
+        Self { id, task }
+    }
+
+    /// Ends the frame, and says what the end of its closure means.
+    fn end<T>(self, result: thread::Result<T>) -> Result<T, TimedOut> {
+        let id = self.id;
+        drop(self);
+        result.map_err(|payload| match payload.downcast_ref::<Signal>() {
+            Some(Signal::TimedOut(fired)) if *fired == id => TimedOut,
+            _ => resume_unwind(payload),
+        })
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        match *self {
-            Self::Task(hub, fiber) => {
+        match self.task {
+            Some((hub, fiber)) => {
                 let control = fiber.header();
                 let mut frames = control.frames.borrow_mut();
                 if let Some(frame) = frames.pop() {
@@ -126,7 +197,7 @@ impl Drop for Entered {
                     control.attention.set(control.attention.get() & !FIRED);
                 }
             }
-            Self::Thread => ThreadFrames::pop(),
+            None => ThreadFrames::pop(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The arguments of the attributes: `name = literal`, separated by commas.
+//! The arguments of the attributes, separated by commas: `name = literal`, and one bare name.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Attribute {
     fn known(self) -> &'static [&'static str] {
         match self {
             Self::Main => &["workers", "stack_size", "crate"],
-            Self::Test => &["workers", "stack_size", "timeout", "crate"],
+            Self::Test => &["workers", "stack_size", "virtual_clock", "timeout", "crate"],
         }
     }
 }
@@ -40,6 +40,7 @@ impl Attribute {
 pub(crate) struct Args {
     pub(crate) workers: Option<u64>,
     pub(crate) stack_size: Option<u64>,
+    pub(crate) virtual_clock: bool,
     pub(crate) timeout: Duration,
     /// The path of the crate that has `run`, `Runtime` and `__private`.
     pub(crate) path: String,
@@ -51,6 +52,7 @@ impl Args {
         let mut args = Self {
             workers: None,
             stack_size: None,
+            virtual_clock: false,
             timeout: DEFAULT_TIMEOUT,
             path: "::sward".to_owned(),
         };
@@ -64,18 +66,28 @@ impl Args {
             if seen.contains(&name) {
                 return Err(Error::new(span, format!("`{name}` is given twice")));
             }
-            match tokens.next() {
-                Some(TokenTree::Punct(p)) if p.as_char() == '=' => {}
-                other => {
-                    let at = other.map_or(span, |t| t.span());
-                    return Err(Error::new(at, format!("expected `{name} = value`")));
+            if name == "virtual_clock" {
+                args.virtual_clock = true;
+            } else {
+                match tokens.next() {
+                    Some(TokenTree::Punct(p)) if p.as_char() == '=' => {}
+                    other => {
+                        let at = other.map_or(span, |t| t.span());
+                        return Err(Error::new(at, format!("expected `{name} = value`")));
+                    }
                 }
+                let Some(value) = tokens.next().map(ungroup) else {
+                    return Err(Error::new(span, format!("`{name} =` lacks its value")));
+                };
+                args.set(&name, &value)
+                    .map_err(|message| Error::new(value.span(), message))?;
             }
-            let Some(value) = tokens.next().map(ungroup) else {
-                return Err(Error::new(span, format!("`{name} =` lacks its value")));
-            };
-            args.set(&name, &value)
-                .map_err(|message| Error::new(value.span(), message))?;
+            if args.virtual_clock && args.workers.is_some_and(|n| n != 1) {
+                return Err(Error::new(
+                    span,
+                    "a runtime with a `virtual_clock` has one worker".to_owned(),
+                ));
+            }
             seen.push(name);
             match tokens.next() {
                 None => break,

@@ -5,7 +5,7 @@
 //! the little of Rust's grammar that is needed is in `item.rs`, the arguments are in `args.rs`.
 //!
 //! The expansions name these items of the crate they are used through, and nothing else of it:
-//! `run(f)`, `Runtime::builder()` with `workers(usize)`, `stack_size(usize)`, `build()`,
+//! `run(f)`, `Runtime::builder()` with `workers(usize)`, `stack_size(usize)`, `virtual_clock()`, `build()`,
 //! `Runtime::run(f)`, `__private::builder_error(io::Error) -> !` and
 //! `__private::test_body(Duration, &str, f)`.
 //!
@@ -59,7 +59,8 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes the function a test whose body is the first task of a runtime, under a time limit.
 ///
 /// Takes the arguments of [`macro@main`] and `timeout = "60s"` (a whole number with `us`, `ms`,
-/// `s`, `m` or `h`; 60 seconds where it is not given). A test that misses its limit fails with
+/// `s`, `m` or `h`; 60 seconds of real time where it is not given). With `virtual_clock` its runtime
+/// has a clock that jumps to the next timer when no task can run. A test that misses its limit fails with
 /// its name. `#[should_panic]`, `#[ignore]` and return types work as with `#[test]`.
 ///
 /// # Examples
@@ -136,10 +137,13 @@ fn call(attribute: Attribute, args: &Args, name: &str, reports: bool) -> String 
     } else {
         "__sward_body"
     };
-    let run = if args.workers.is_none() && args.stack_size.is_none() {
+    let mut options = String::new();
+    if args.virtual_clock {
+        options.push_str(".virtual_clock()");
+    }
+    let run = if options.is_empty() && args.workers.is_none() && args.stack_size.is_none() {
         format!("{path}::run({entry})")
     } else {
-        let mut options = String::new();
         for (option, value) in [("workers", args.workers), ("stack_size", args.stack_size)] {
             if let Some(value) = value {
                 options.push_str(&format!(".{option}({value}usize)"));

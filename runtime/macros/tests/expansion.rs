@@ -58,6 +58,11 @@ mod runtime {
             self
         }
 
+        pub(crate) fn virtual_clock(self) -> Self {
+            note("virtual_clock".to_owned());
+            self
+        }
+
         pub(crate) fn build(self) -> io::Result<Runtime> {
             match self.workers {
                 0 => Err(io::Error::other("zero workers")),
@@ -179,6 +184,18 @@ fn a_test_with_options() {
         "test expansion::a_test_with_options 200ms",
         "builder",
         "workers 1",
+        "Runtime::run",
+    ];
+    assert_eq!(calls(), expected);
+}
+
+#[sward_macros::test(virtual_clock, stack_size = "64K", crate = "crate::runtime")]
+fn a_test_on_a_virtual_clock() {
+    let expected = [
+        "test expansion::a_test_on_a_virtual_clock 60s",
+        "builder",
+        "virtual_clock",
+        "stack_size 65536",
         "Runtime::run",
     ];
     assert_eq!(calls(), expected);

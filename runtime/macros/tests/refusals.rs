@@ -154,7 +154,10 @@ fn arguments_that_do_not_exist() {
         "unknown-test",
         "#[sward_macros::test(threads = 1)]\nfn f() {}",
         "1:22",
-        &["`threads`", "`workers`, `stack_size`, `timeout`, `crate`"],
+        &[
+            "`threads`",
+            "`workers`, `stack_size`, `virtual_clock`, `timeout`, `crate`",
+        ],
     );
 }
 
@@ -175,6 +178,13 @@ fn values_that_make_no_sense() {
         ("twice", "workers = 1, workers = 2", "1:35", "given twice"),
         ("equals", "workers", "1:22", "expected `workers = value`"),
         ("value", "workers =", "1:22", "lacks its value"),
+        ("flag", "virtual_clock = 1", "1:36", "expected a comma"),
+        (
+            "clock",
+            "virtual_clock, workers = 2",
+            "1:37",
+            "has one worker",
+        ),
         ("comma", "workers = 1 timeout", "1:34", "expected a comma"),
     ];
     for (name, arguments, at, part) in cases {

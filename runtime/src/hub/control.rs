@@ -158,6 +158,14 @@ impl Control {
             .map(|f| Signal::TimedOut(f.id))
     }
 
+    /// The deadline of the `timeout` around the task that fires first, but for those that a shield
+    /// masks.
+    pub(crate) fn earliest_frame(&self) -> Option<Nanos> {
+        let frames = self.frames.borrow();
+        let open = frames.get(usize::from(self.masked.get())..)?;
+        open.iter().map(|frame| frame.deadline).min()
+    }
+
     #[cold]
     pub(crate) fn switched_out(&self) {
         self.call_hook(|hooks| &mut hooks.switch_out);

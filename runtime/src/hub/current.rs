@@ -11,6 +11,7 @@ use super::Hub;
 use super::cell::TaskRef;
 use super::control::Fiber;
 use super::waiter::ThreadParker;
+use crate::clock::Clock;
 
 thread_local! {
     static HUB: Cell<*const Hub> = const { Cell::new(std::ptr::null()) };
@@ -85,9 +86,11 @@ pub(crate) fn enter<R>(hub: &Hub, f: impl FnOnce() -> R) -> R {
     impl Drop for Leave {
         fn drop(&mut self) {
             HUB.set(std::ptr::null());
+            Clock::follow(None);
         }
     }
     HUB.set(hub);
+    Clock::follow(Some(&hub.shared.clock));
     let _leave = Leave;
     f()
 }

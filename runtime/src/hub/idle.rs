@@ -13,6 +13,14 @@
 //!
 //! Sleep: on the mio poller, whose bell the inbox rings; until the next timer if there is one.
 //! mio counts in whole milliseconds, so a timed sleep is a `ppoll` on the poller's descriptor.
+//! Virtual clock (design R9): before it sleeps the hub moves the time on to the next timer, if
+//! nothing can happen before that one fires: no task is ready, no mail waits, no task was put in
+//! from outside, and `RuntimeShared::outside` counts nothing that is under way. Such a runtime has
+//! one worker: with several, a consistent look at all of them would have to count every message in
+//! flight. The last one that ends outside: 1. wakes whom it serves; 2. counts down; 3. rouses the
+//! worker. The worker: 1. says that it sleeps; 2. looks at the count; 3. looks at the mail. So it
+//! neither misses the wake nor sleeps over the last of them.
+//!
 //! When every worker sleeps and no timer is left, only something outside can wake a task: the
 //! worker that went last stays on watch for a second and then reports (`deadlock`).
 
@@ -112,6 +120,10 @@ fn ppoll(fd: i32, timeout: Duration) -> bool {
 impl Hub {
     /// Waits for something to do.
     pub(super) fn idle(&self) {
+        if let Some(at) = self.next_jump() {
+            self.shared.clock.move_on(at);
+            return;
+        }
         if self.rt.workers.len() > 1 {
             let told = self.shared.told_to_search.swap(false, Relaxed);
             let may_search =
@@ -137,11 +149,25 @@ impl Hub {
         }
     }
 
-    /// The time until the next timer, the end of a stop, or `at_most`, whichever is first.
+    /// Where a virtual clock may go now that nothing is ready. It may be short of the next timer
+    /// (`Timers::next_deadline`); the next one then follows, and no task has seen it.
+    fn next_jump(&self) -> Option<Nanos> {
+        // In this order: what ended outside has sent its mail before it counted down.
+        if !self.shared.clock.is_virtual() || self.rt.outside() > 0 {
+            return None;
+        }
+        let quiet = self.shared.inbox.is_empty() && self.rt.injector.is_empty();
+        self.timers.borrow().next_deadline().filter(|_| quiet)
+    }
+
+    /// The real time until the next timer, the end of a stop, or `at_most`, whichever is first.
     fn until_next(&self, at_most: Option<Duration>) -> Option<Duration> {
-        let timer = self.timers.borrow().next_deadline();
+        let timer = match self.shared.clock.is_virtual() {
+            true => None,
+            false => self.timers.borrow().next_deadline(),
+        };
         let next = [timer, self.stop_at.get()].into_iter().flatten().min();
-        let next = next.map(|at| Duration::from_nanos(at.saturating_sub(clock::now_nanos())));
+        let next = next.map(|at| Duration::from_nanos(at.saturating_sub(clock::real_nanos())));
         [next, at_most].into_iter().flatten().min()
     }
 
@@ -154,10 +180,11 @@ impl Hub {
         let timeout = self.until_next(at_most);
         let come = !self.rt.injector.is_empty()
             || timeout.is_some_and(|t| t.is_zero())
+            || self.next_jump().is_some()
             || self.sleeper.borrow_mut().wait(timeout);
         inbox.end_sleep();
         // What was slept does not count as the length of a batch.
-        self.now.set(clock::now_nanos());
+        self.now.set(clock::real_nanos());
         come
     }
 
@@ -183,7 +210,8 @@ impl Hub {
             }
             self.tidy();
         }
-        if self.timers.borrow().len() > 0 || self.stop_at.get().is_some() {
+        let wakes = self.timers.borrow().len() > 0 || self.rt.outside() > 0;
+        if wakes || self.stop_at.get().is_some() {
             self.doze(None);
         } else {
             (self.rt.upcalls.watch)(&self.rt, &|at_most| self.doze(at_most));
@@ -207,13 +235,13 @@ impl Hub {
     fn search(&self) -> bool {
         let rt = &*self.rt;
         let mut pause = AGE;
-        let mut last_seen = clock::now_nanos();
+        let mut last_seen = clock::real_nanos();
         let mut seen = Vec::with_capacity(rt.workers.len());
         let found = loop {
             seen.clear();
             seen.extend(rt.workers.iter().map(|w| w.unstarted.put()));
             let any = self.unstarted_elsewhere();
-            let now = clock::now_nanos();
+            let now = clock::real_nanos();
             if any {
                 last_seen = now;
                 pause = AGE;

@@ -26,6 +26,9 @@
 //! waits): so it waits for what came before it, not for a crowd that yields, starts or was woken
 //! by one task, and the crowd goes on beside a flood of timers or mail.
 //!
+//! Time: `now` is real, and measures what the machine does; timers live by the runtime's clock,
+//! which may be virtual (`clock.rs`, `idle.rs`).
+//!
 //! Rejected: a shared run queue with stealing of started tasks (unsound in Rust, design R1);
 //! reading the clock at each switch (24 ns of an 8 ns budget).
 
@@ -42,6 +45,7 @@ pub(crate) mod ready;
 mod roll;
 pub(crate) mod selection;
 pub(crate) mod shared;
+mod shuffle;
 pub(crate) mod start;
 mod switch;
 pub(crate) mod timers;
@@ -61,6 +65,7 @@ use self::control::Fiber;
 use self::idle::Sleeper;
 use self::ready::{Next, ReadyQueue};
 use self::shared::RuntimeShared;
+use self::shuffle::Shuffle;
 use self::timers::Timers;
 use self::worker::{Mail, Published, WorkerShared};
 use crate::clock::{self, Nanos};
@@ -91,9 +96,11 @@ pub(crate) struct Hub {
     timers: RefCell<Timers<Target>>,
     stacks: RefCell<StackPool>,
     sleeper: RefCell<Sleeper>,
-    /// The time as of the last look at the clock.
+    /// The real time as of the last look at the clock.
     now: Cell<Nanos>,
     batch: Cell<u32>,
+    /// Picks who runs next, in a runtime that is shuffled for tests.
+    shuffle: RefCell<Option<Shuffle>>,
     /// How many fibers the fast line takes now, with those in it: see `make_ready`.
     fast: Cell<usize>,
     live: Cell<usize>,
@@ -112,17 +119,23 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll) -> Self {
         let stacks = StackPool::new(rt.budget.clone());
+        let timers = if rt.config.virtual_clock {
+            Timers::exact()
+        } else {
+            Timers::new()
+        };
         Self {
             index,
             shared: rt.workers[index],
             current: Cell::new(None),
             budget: Cell::new(BUDGET),
             ready: RefCell::new(ReadyQueue::new()),
-            timers: RefCell::new(Timers::new()),
+            timers: RefCell::new(timers),
             stacks: RefCell::new(stacks),
             sleeper: RefCell::new(Sleeper::new(poll)),
-            now: Cell::new(clock::now_nanos()),
+            now: Cell::new(clock::real_nanos()),
             batch: Cell::new(BATCH),
+            shuffle: RefCell::new(rt.config.shuffle.map(|seed| Shuffle::new(seed, index))),
             fast: Cell::new(usize::MAX),
             live: Cell::new(0),
             ids: Cell::new((0, 0)),
@@ -186,6 +199,9 @@ impl Hub {
     }
 
     fn run_batch(&self) {
+        if self.shuffle.borrow().is_some() {
+            return self.run_shuffled();
+        }
         let batch = self.batch.get();
         let main = if self.ready.borrow().has_main() {
             batch.div_ceil(4)
@@ -224,6 +240,31 @@ impl Hub {
         self.fast.set(usize::MAX);
     }
 
+    /// A batch of one slice, of whoever the seed picks: so when the hub looks around does not
+    /// depend on the machine's speed either.
+    #[cold]
+    fn run_shuffled(&self) {
+        let random = |below| {
+            self.shuffle
+                .borrow_mut()
+                .as_mut()
+                .map_or(0, |s| s.below(below))
+        };
+        let next = self.ready.borrow_mut().pick(random);
+        match next {
+            None => {}
+            Some(Next::Resume(fiber)) => self.slice(fiber),
+            Some(Next::Start(task)) => self.start(task),
+            Some(Next::StartShared) => {
+                if let Some(n) = self.starving.get() {
+                    self.starving.set(Some(n.saturating_add(1)));
+                } else if let Some(task) = self.shared.unstarted.pick(random) {
+                    self.start(task);
+                }
+            }
+        }
+    }
+
     /// Reads mail, takes injected tasks, fires due timers, and fits the batch to the slices.
     fn look_around(&self) {
         if !self.shared.inbox.is_empty() {
@@ -232,10 +273,11 @@ impl Hub {
         if !self.rt.injector.is_empty() {
             self.take_injected();
         }
-        let now = clock::now_nanos();
+        let now = clock::real_nanos();
         let took = now.saturating_sub(self.now.replace(now));
         let batch = self.batch.get();
-        if took > TURN {
+        // Under a virtual clock the schedule does not depend on the machine's speed.
+        if took > TURN && !self.shared.clock.is_virtual() {
             let fits = Nanos::from(batch) * TURN / took;
             self.batch.set(u32::try_from(fits).unwrap_or(1).max(1));
         } else if batch < BATCH {
@@ -245,7 +287,7 @@ impl Hub {
         published.looked.store(now, Relaxed);
         published.running.store(0, Relaxed);
         published.ready.store(self.ready.borrow().len(), Relaxed);
-        self.fire_due(now);
+        self.fire_due(self.shared.clock.read(now));
         self.sleeper.borrow_mut().poll_if_due(now, published);
     }
 

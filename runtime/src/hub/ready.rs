@@ -250,6 +250,35 @@ impl ReadyQueue {
         Next::StartShared
     }
 
+    /// Takes any entry, for a shuffled runtime: `random(n)` is a number below `n`. A token is one
+    /// entry, and gives one start. Leaves nothing of the order.
+    #[cold]
+    pub(crate) fn pick(&mut self, random: impl Fn(usize) -> usize) -> Option<Next> {
+        if self.is_empty() {
+            return None;
+        }
+        let n = random(self.len());
+        let (line, n) = match n.checked_sub(self.main.len()) {
+            None => (&mut self.main, n),
+            Some(n) => (&mut self.fast, n),
+        };
+        let first = line.at(0);
+        let word = std::mem::replace(line.at_mut(n), first);
+        line.pop();
+        Some(match word & TAG {
+            // SAFETY: pushed as a fiber that is ready; it ends only after it has run.
+            FIBER => Next::Resume(unsafe { Fiber::from_word(word) }),
+            // SAFETY: pushed by `push_pinned`, taken out once, here.
+            PINNED => Next::Start(unsafe { TaskRef::from_word(word & !TAG) }),
+            _ => {
+                if word - ONE > TOKEN {
+                    line.push(word - ONE);
+                }
+                Next::StartShared
+            }
+        })
+    }
+
     /// Takes the starts at the head of the line away: there is no stack for them.
     #[cold]
     pub(crate) fn take_shared(&mut self) -> u32 {
@@ -343,7 +372,8 @@ mod tests {
     /// A crowd that yields lets new tasks in at their rate, however long its line.
     #[test]
     fn a_crowd_that_yields_does_not_keep_starts_out() {
-        let mut queue = queue(0..100_000);
+        // Not from 0: what is left is dropped as fibers, and none lies at address 0.
+        let mut queue = queue(1..100_001);
         queue.push_shared(1000);
         let (mut starts, mut turns) = (0, 0);
         while starts < 1000 {
@@ -362,6 +392,24 @@ mod tests {
         }
         let passes = 1000usize.div_ceil(STARTS as usize) - 1;
         assert_eq!(turns, 100_000 + passes * TURNS);
+    }
+
+    /// What is picked comes out once, and each start of a token too.
+    #[test]
+    fn picks_take_each_entry_once() {
+        let shuffle = std::cell::RefCell::new(crate::hub::shuffle::Shuffle::new(1, 0));
+        let mut queue = queue(1..4);
+        queue.push_shared(3);
+        (8..10).for_each(|i| queue.fast.push(i * 8));
+        let mut seen = Vec::new();
+        while let Some(next) = queue.pick(|n| shuffle.borrow_mut().below(n)) {
+            seen.push(match next {
+                Next::Resume(fiber) => fiber.to_word() / 8,
+                _ => 99,
+            });
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3, 8, 9, 99, 99, 99]);
     }
 
     #[test]

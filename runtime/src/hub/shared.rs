@@ -1,7 +1,7 @@
 //! What the workers of one runtime share.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) struct RuntimeShared {
     pub(crate) budget: Arc<Budget>,
     /// One worker at a time looks for tasks to take over.
     pub(crate) searching: AtomicBool,
+    /// What is under way outside the runtime and will wake a task of it; see `begin_outside`.
+    outside: AtomicUsize,
     /// Workers asleep (a hint).
     pub(crate) asleep: AtomicUsize,
     /// Workers asleep that nothing inside the runtime will wake.
@@ -47,6 +49,23 @@ pub(crate) struct RuntimeShared {
     pub(crate) ended: AtomicUsize,
     next_worker: AtomicU32,
     pub(crate) epoch: fork::Epoch,
+}
+
+/// Something that goes on outside a runtime, for as long as this lives; see
+/// [`RuntimeShared::begin_outside`].
+pub(crate) struct Outside(Arc<RuntimeShared>);
+
+impl Outside {
+    pub(crate) fn new(rt: &Arc<RuntimeShared>) -> Self {
+        rt.begin_outside();
+        Self(rt.clone())
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.0.end_outside();
+    }
 }
 
 /// Ids are handed to workers in blocks, so that a spawn touches no shared line.
@@ -66,6 +85,7 @@ impl RuntimeShared {
             injector: SegQueue::new(),
             budget: Arc::new(budget),
             searching: AtomicBool::new(false),
+            outside: AtomicUsize::new(0),
             asleep: AtomicUsize::new(0),
             quiet: AtomicUsize::new(0),
             reported_at: AtomicU64::new(u64::MAX),
@@ -74,6 +94,29 @@ impl RuntimeShared {
             next_worker: AtomicU32::new(0),
             epoch: fork::Epoch::current(),
         }
+    }
+
+    /// Counts something that goes on outside the runtime and will wake a task of it: a blocking
+    /// job, a source that a task waits for, a child process, a thread that was promised to.
+    ///
+    /// While there is any, a virtual clock stands still (design R9), and silence is no deadlock.
+    /// Each is ended by [`end_outside`](Self::end_outside); [`Outside`] does both.
+    pub(crate) fn begin_outside(&self) {
+        self.outside.fetch_add(1, Relaxed);
+    }
+
+    /// Ends one that [`begin_outside`](Self::begin_outside) counted, **after** it has sent its
+    /// wake: a clock that sees the count at 0 sees the mail too.
+    pub(crate) fn end_outside(&self) {
+        if self.outside.fetch_sub(1, Release) == 1 && self.config.virtual_clock {
+            let _ = self.workers.iter().any(|w| w.rouse());
+        }
+    }
+
+    /// How many are under way.
+    #[inline]
+    pub(crate) fn outside(&self) -> usize {
+        self.outside.load(Acquire)
     }
 
     /// Hands out task ids: the first and the end of a block.

@@ -1,7 +1,8 @@
 //! The timers of one worker: a hierarchical wheel whose every step costs O(1).
 //!
 //! Nouns: a *tick* is 2^16 ns; a deadline is rounded up to one, so nothing fires early, and
-//! at most a tick late. A *list* holds entries in order of insertion; it belongs to a slot of a
+//! at most a tick late. (For a virtual clock it is 1 ns, so that all is exact; the spans below are
+//! then shorter, and time ends after 2^62 ns.) A *list* holds entries in order of insertion; it belongs to a slot of a
 //! level, or to an *epoch* (2^30 ticks) beyond the wheel. The *cursor* is the tick that the wheel
 //! has come to, the *horizon* the latest that `expire` was asked for. To *cascade* is to move the
 //! entries of one list, the *source*, down to the levels below.
@@ -35,13 +36,15 @@
 //!
 //! Rejected: a heap (O(log n)); a wheel without cascades (Linux: late by an eighth of the delay);
 //! cascading a list at once (a million entries hold back I/O for 10 ms); storing whole ticks beside
-//! 16-bit generations (keys repeat soon). This file has no clock: it takes `now`.
+//! 16-bit generations (keys repeat soon). This file reads no clock: it takes `now`.
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::num::NonZeroU32;
 
-/// A tick is 2^16 ns: finer than the kernel's own slack (50 us) is no use.
+use crate::clock;
+
+/// A tick of real time is 2^16 ns: finer than the kernel's own slack (50 us) is no use.
 const TICK_BITS: u32 = 16;
 const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
@@ -50,6 +53,9 @@ const LEVELS: usize = 5;
 const EPOCH_BITS: u32 = DIGIT_BITS * LEVELS as u32;
 /// The entries below this index are heads of the wheel's lists: level * SLOTS + slot.
 const HEADS: u32 = (LEVELS * SLOTS) as u32;
+/// For a virtual clock never is the first tick of an epoch, as it is for a real one: so what lies
+/// there alone is no deadline. And it is the last epoch that can be told.
+const _: () = assert!(clock::END == (u32::MAX as u64) << EPOCH_BITS);
 /// No entry. As `prev` it marks a free entry.
 const NONE: u32 = u32::MAX;
 
@@ -77,6 +83,10 @@ struct Entry<T> {
 
 /// Timers on a wheel; deadlines are nanoseconds since the hub's epoch.
 pub(crate) struct Timers<T: Copy> {
+    /// A tick is 2 to that power of nanoseconds.
+    tick_bits: u32,
+    /// The tick that never comes.
+    never: u64,
     entries: Vec<Entry<T>>,
     free: u32,
     live: usize,
@@ -98,6 +108,8 @@ impl<T: Copy> Timers<T> {
     /// Returns an empty wheel; it allocates at the first insert (7.5 KiB for word-sized values).
     pub(crate) fn new() -> Self {
         Self {
+            tick_bits: TICK_BITS,
+            never: 1 << (u64::BITS - TICK_BITS),
             entries: Vec::new(),
             free: NONE,
             live: 0,
@@ -113,15 +125,24 @@ impl<T: Copy> Timers<T> {
         }
     }
 
+    /// Returns an empty wheel whose ticks are nanoseconds, for a virtual clock.
+    pub(crate) fn exact() -> Self {
+        Self {
+            tick_bits: 0,
+            never: clock::END,
+            ..Self::new()
+        }
+    }
+
     /// Adds a timer that [`expire`](Self::expire) fires once `deadline` is reached; a deadline
-    /// that is past fires at the next call. One in the last tick of `u64` never does.
+    /// that is past fires at the next call. One in the last tick of time never does.
     ///
     /// # Panics
     /// Past 2^32 - 2 entries (96 GiB of them).
     pub(crate) fn insert(&mut self, deadline: u64, value: T) -> TimerKey {
-        let tick = deadline >> TICK_BITS;
-        let rounded = tick + u64::from(deadline > tick << TICK_BITS);
-        let tick = rounded.max(self.horizon);
+        let tick = deadline >> self.tick_bits;
+        let rounded = tick + u64::from(deadline > tick << self.tick_bits);
+        let tick = rounded.min(self.never).max(self.horizon);
         let index = self.allocate(value);
         let level = level_of(self.cursor ^ tick).max(self.source_level);
         let list = if level < LEVELS {
@@ -154,7 +175,7 @@ impl<T: Copy> Timers<T> {
     /// work for the next, only [`has_due`](Self::has_due) tells. A timer is gone before `fire` sees
     /// its value. A `now` earlier than one before counts as that one.
     pub(crate) fn expire(&mut self, now: u64, limit: usize, mut fire: impl FnMut(T)) -> usize {
-        self.horizon = self.horizon.max(now >> TICK_BITS);
+        self.horizon = self.horizon.max(now >> self.tick_bits);
         let mut budget = limit;
         let mut fired = 0;
         while budget > 0 {
@@ -191,7 +212,8 @@ impl<T: Copy> Timers<T> {
     /// ever will. It may be earlier, at most once per level, if the timer that it was meant for is
     /// cancelled or lies beyond the wheel; `expire` then moves entries down.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.next_tick()?.checked_mul(1 << TICK_BITS)
+        let tick = self.next_tick().filter(|&tick| tick < self.never)?;
+        Some(tick << self.tick_bits)
     }
 
     /// Returns whether work is left for any next `expire`: by a limit, or inserted as past since.

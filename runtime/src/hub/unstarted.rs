@@ -54,6 +54,17 @@ impl Unstarted {
         Some(task)
     }
 
+    /// Takes any task, for a shuffled runtime: `random(n)` is a number below `n`.
+    pub(crate) fn pick(&self, random: impl Fn(usize) -> usize) -> Option<TaskRef> {
+        let mut queue = self.queue.lock();
+        if !queue.is_empty() {
+            let n = random(queue.len());
+            queue.swap(0, n);
+        }
+        drop(queue);
+        self.pop()
+    }
+
     /// Puts a task back that could not be started; it is the next one again.
     pub(crate) fn put_back(&self, task: TaskRef) {
         let mut queue = self.queue.lock();

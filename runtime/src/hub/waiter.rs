@@ -274,7 +274,7 @@ impl ThreadParker {
     }
 
     /// Blocks the calling thread, whose parker this is, until it is woken (`true`) or the
-    /// deadline has passed.
+    /// deadline, in real time, has passed.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
         Self::block(&self.woken, deadline)
     }
@@ -287,7 +287,7 @@ impl ThreadParker {
     /// As [`wait`](Self::wait) without a deadline, calling `look` each time that `every` passes.
     pub(crate) fn wait_watching(&self, every: Duration, mut look: impl FnMut()) {
         BLOCKED.fetch_add(1, Ordering::Relaxed);
-        while !Self::block(&self.woken, clock::deadline(every)) {
+        while !Self::block(&self.woken, clock::real_deadline(every)) {
             look();
         }
         BLOCKED.fetch_sub(1, Ordering::Relaxed);
@@ -309,7 +309,7 @@ impl ThreadParker {
                     BLOCKED.fetch_sub(1, Ordering::Relaxed);
                 }
                 Some(at) => {
-                    let left = at.saturating_duration_since(clock::now());
+                    let left = at.saturating_duration_since(clock::real_now());
                     if left.is_zero() {
                         return flag.swap(false, Ordering::Acquire);
                     }

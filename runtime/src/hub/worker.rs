@@ -13,7 +13,7 @@ use super::cell::TaskRef;
 use super::inbox::Inbox;
 use super::question::{Question, TaskInfo};
 use super::unstarted::Unstarted;
-use crate::clock::Nanos;
+use crate::clock::{Clock, Nanos};
 use crate::fiber::stack::StackCensus;
 use crate::sync::short_lock::ShortLock;
 
@@ -44,6 +44,8 @@ pub(crate) struct WorkerShared {
     /// Set by whoever found this worker asleep and wants it to look for work.
     pub(crate) told_to_search: AtomicBool,
     pub(crate) published: Published,
+    /// The time of its runtime.
+    pub(crate) clock: Clock,
 }
 
 /// Facts that the worker stores (relaxed) as it goes, for observers that cannot ask it.
@@ -116,8 +118,8 @@ static FREE: std::sync::LazyLock<ShortLock<Vec<&'static WorkerShared>>> =
     std::sync::LazyLock::new(|| ShortLock::new(Vec::new()));
 
 impl WorkerShared {
-    /// Takes one from the registry or makes one; it rings `bell`.
-    pub(crate) fn acquire(bell: mio::Waker) -> &'static Self {
+    /// Takes one from the registry or makes one; it rings `bell` and lives by such a clock.
+    pub(crate) fn acquire(bell: mio::Waker, virtual_clock: bool) -> &'static Self {
         let worker: &'static Self = FREE.lock().pop().unwrap_or_else(|| {
             Box::leak(Box::new(Self {
                 inbox: Inbox::new(),
@@ -125,10 +127,12 @@ impl WorkerShared {
                 unstarted: Unstarted::new(),
                 told_to_search: AtomicBool::new(false),
                 published: Published::default(),
+                clock: Clock::real(),
             }))
         });
         while worker.inbox.pop().is_some() {}
         worker.published.reset();
+        worker.clock.set_virtual(virtual_clock);
         *worker.bell.lock() = Some(Arc::new(bell));
         worker
     }

@@ -2,7 +2,7 @@
 //! are asleep").
 //!
 //! Condition: every worker, of all runtimes, sleeps without a timer; no mail waits and no unstarted
-//! task (but for a stack); at least one task is parked, and at least one ordinary thread waits
+//! task (but for a stack); nothing is counted that goes on outside for a task; at least one task is parked, and at least one ordinary thread waits
 //! without a limit (in `run`, a `join`, a channel...). Without such a thread the process is doing something of its own, and
 //! tasks that wait for it are no mistake. It is a report: threads outside may hold what the
 //! tasks wait for, and the runtime cannot see that.
@@ -52,6 +52,7 @@ fn is_dead(rt: &RuntimeShared) -> bool {
         // What waits for a stack does not start by itself.
         && (rt.unstarted() == 0 || rt.budget.starved())
         && rt.workers.iter().all(|w| w.inbox.is_empty())
+        && rt.outside() == 0
         && ThreadParker::blocked() > 0
         // The thread may wait for another runtime, and so may these tasks.
         && registry::all().iter().all(|other| other.quiet.load(Relaxed) == other.workers.len())

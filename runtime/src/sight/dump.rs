@@ -70,7 +70,7 @@ pub fn dump() -> Dump {
     match registry::current_or_started() {
         Some(rt) => of(&rt),
         None => Dump {
-            taken: clock::now_nanos(),
+            taken: clock::real_nanos(),
             listings: vec![],
             stalled: vec![],
             injected: 0,
@@ -83,7 +83,7 @@ pub(crate) fn of(rt: &Arc<RuntimeShared>) -> Dump {
     let answered = |w: usize| listings.iter().any(|l| l.0 == w);
     let stalled = (0..rt.workers.len()).filter(|&w| !answered(w));
     Dump {
-        taken: clock::now_nanos(),
+        taken: clock::real_nanos(),
         stalled: stalled.map(|w| stalled_line(rt, w)).collect(),
         injected: rt.injector.len(),
         listings,
@@ -214,7 +214,7 @@ pub(crate) fn task_line(t: &TaskInfo) -> String {
 pub(crate) fn stalled_line(rt: &RuntimeShared, worker: usize) -> String {
     let p = &rt.workers[worker].published;
     let running = p.running.load(Relaxed);
-    let quiet = clock::now_nanos().saturating_sub(p.looked.load(Relaxed));
+    let quiet = clock::real_nanos().saturating_sub(p.looked.load(Relaxed));
     let quiet = human(Duration::from_nanos(quiet));
     let live = p.live.load(Relaxed);
     let site = crate::hub::worker::site(p);

@@ -20,7 +20,7 @@ pub(crate) const EVERY: Duration = Duration::from_secs(5);
 pub(crate) fn look(rt: &Arc<RuntimeShared>) {
     for (index, worker) in rt.workers.iter().enumerate() {
         let published = &worker.published;
-        let quiet = clock::now_nanos().saturating_sub(published.looked.load(Relaxed));
+        let quiet = clock::real_nanos().saturating_sub(published.looked.load(Relaxed));
         let slice = published.switches.load(Relaxed);
         if published.running.load(Relaxed) != 0
             && Duration::from_nanos(quiet) > EVERY
