@@ -50,3 +50,9 @@ struct Caveats;
 struct Select;
 #[doc = include_str!("docs/queues.md")]
 struct Queues;
+#[doc = include_str!("docs/blocking.md")]
+struct BlockingPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/async.md")]
+struct AsyncPage;

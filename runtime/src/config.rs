@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) sigquit: bool,
     pub(crate) virtual_clock: bool,
     pub(crate) shuffle: Option<u64>,
+    pub(crate) blocking_threads: usize,
+    pub(crate) blocking_idle: Duration,
 }
 
 impl Config {
@@ -65,6 +67,20 @@ impl Config {
                 "max_stacks(0) would let no task start; it takes 1 or more".into(),
             ));
         }
+        let threads = asked
+            .blocking_threads
+            .or(env("SWARD_BLOCKING_THREADS", parse_count)?);
+        let blocking_threads = match threads {
+            None => default_blocking_threads(),
+            Some(n @ 1..) => n,
+            Some(0) => {
+                return Err(invalid(
+                    "a blocking pool of 0 threads would never do a job; it takes 1 or more \
+                     (Runtime::builder().blocking_threads(n) or SWARD_BLOCKING_THREADS)"
+                        .into(),
+                ));
+            }
+        };
         let size = asked.stack_size.or(env("SWARD_STACK_SIZE", parse_size)?);
         let guard = asked.guard_size.unwrap_or(DEFAULT_GUARD);
         let on_deadlock = match asked.on_deadlock.or(env("SWARD_DEADLOCK", parse_deadlock)?) {
@@ -85,8 +101,19 @@ impl Config {
                 .unwrap_or(false),
             virtual_clock: asked.virtual_clock,
             shuffle: asked.shuffle,
+            blocking_threads,
+            blocking_idle: asked.blocking_idle.unwrap_or(BLOCKING_IDLE),
         })
     }
+}
+
+/// How long a thread of a blocking pool stays without a job.
+pub(crate) const BLOCKING_IDLE: Duration = Duration::from_secs(10);
+
+/// Enough for disks and name lookups that take their time; jobs wait rather than compute.
+fn default_blocking_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (8 * cores).max(128)
 }
 
 /// What a builder was told; `None` is the default.
@@ -103,6 +130,8 @@ pub(crate) struct Asked {
     pub(crate) sigquit: Option<bool>,
     pub(crate) virtual_clock: bool,
     pub(crate) shuffle: Option<u64>,
+    pub(crate) blocking_threads: Option<usize>,
+    pub(crate) blocking_idle: Option<Duration>,
 }
 
 fn invalid(text: String) -> io::Error {

@@ -9,7 +9,7 @@ use crate::cancel;
 use crate::clock;
 use crate::error::JoinError;
 use crate::fork;
-use crate::hub::cell::Key;
+use crate::hub::cell::{JOB, Key};
 use crate::hub::control::Wake;
 use crate::hub::extras::{Exit, Listener};
 use crate::hub::waiter::{ThreadParker, Waiter};
@@ -77,9 +77,8 @@ impl<T> JoinHandle<T> {
     }
 
     /// Waits for the end. `Some(None)` is a limit beyond what the clock can tell.
-    fn wait(&mut self, limit: Option<Option<Instant>>) -> bool {
+    pub(crate) fn wait(&mut self, limit: Option<Option<Instant>>) -> bool {
         let deadline = limit.flatten();
-        let reason = WaitReason::new(WaitKind::Join, self.key.task().id());
         loop {
             if fork::is_lost(self.key.task().id()) && !self.key.task().is_done() {
                 panic!("{}", fork::TEXT);
@@ -99,7 +98,7 @@ impl<T> JoinHandle<T> {
                     if !self.key.set_joiner(waiter) {
                         return true;
                     }
-                    let wake = hub.park(fiber, reason, deadline.map(clock::nanos));
+                    let wake = hub.park(fiber, self.reason(), deadline.map(clock::nanos));
                     if wake == Wake::Woken || !self.key.clear_joiner() {
                         return true;
                     }
@@ -129,12 +128,22 @@ impl<T> JoinHandle<T> {
                     if !self.key.set_joiner(Waiter::Thread(parker.clone())) {
                         return true;
                     }
-                    let reason = reason.held_by(self.key.task().id());
+                    let reason = self.reason().held_by(self.key.task().id());
                     park::block_unwinding(hub, fiber, &parker, reason);
                     return true;
                 }
             }
         }
+    }
+
+    fn reason(&self) -> WaitReason {
+        let task = self.key.task();
+        let kind = if task.flags() & JOB == 0 {
+            WaitKind::Join
+        } else {
+            WaitKind::Blocking
+        };
+        WaitReason::new(kind, task.id())
     }
 
     /// Returns whether the task has ended.

@@ -24,6 +24,8 @@ compile_error!("sward needs panic = \"unwind\": a kill and a time-out unwind the
 #[cfg(not(target_os = "linux"))]
 compile_error!("sward runs on Linux only");
 
+mod block_on;
+mod blocking;
 mod cancel;
 mod clock;
 mod config;
@@ -35,12 +37,14 @@ mod family;
 mod fiber;
 #[allow(unsafe_code)]
 mod fork;
+pub mod fs;
 #[allow(unsafe_code)]
 mod generator;
 #[allow(unsafe_code)]
 mod hub;
 mod interval;
 mod join;
+mod join_future;
 mod macros;
 #[allow(unsafe_code)]
 mod membarrier;
@@ -65,6 +69,8 @@ mod unwinding;
 mod virtual_clock;
 mod wait_reason;
 
+pub use block_on::block_on;
+pub use blocking::{BlockingPool, blocking, spawn_blocking};
 pub use cancel::{defer, on_switch, on_worker_stack, shield, without_parking};
 pub use config::OnDeadlock;
 pub use error::{JoinError, TimedOut};
@@ -74,6 +80,7 @@ pub use hub::extras::Exit;
 pub use hub::question::TaskState;
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
+pub use join_future::JoinFuture;
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
 pub use scope::{Scope, ScopedJoinHandle, scope};

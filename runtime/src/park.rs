@@ -17,6 +17,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::clock::{self, Nanos};
@@ -379,6 +381,30 @@ pub(crate) fn task_waiter(fiber: Fiber) -> (Waiter, u32) {
     let control = fiber.header();
     let park = control.begin_park();
     (Waiter::Task(TaskRef::clone(&control.task), park), park)
+}
+
+/// Parks for futures whose wakers somebody keeps: see [`AwaitedOutside`].
+static AWAITED: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns how many there are.
+pub(crate) fn futures_awaited() -> usize {
+    AWAITED.load(Relaxed)
+}
+
+/// A wait that something outside the runtime may end, for as long as this lives.
+pub(crate) struct AwaitedOutside(());
+
+impl AwaitedOutside {
+    pub(crate) fn new() -> Self {
+        AWAITED.fetch_add(1, Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for AwaitedOutside {
+    fn drop(&mut self) {
+        AWAITED.fetch_sub(1, Relaxed);
+    }
 }
 
 // ---- ordinary threads ---------------------------------------------------------------------------

@@ -74,7 +74,7 @@ impl fmt::Debug for Runtime {
 /// Sets the knobs of a [`Runtime`].
 ///
 /// What is not set here is taken from the environment (`SWARD_WORKERS`, `SWARD_STACK_SIZE`,
-/// `SWARD_DEADLOCK`, `SWARD_SIGQUIT`), then from the defaults.
+/// `SWARD_DEADLOCK`, `SWARD_SIGQUIT`, `SWARD_BLOCKING_THREADS`), then from the defaults.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until build is called"]
 pub struct RuntimeBuilder {
@@ -192,6 +192,19 @@ impl RuntimeBuilder {
     /// ```
     pub fn shuffle(mut self, seed: u64) -> Self {
         self.asked.shuffle = Some(seed);
+        self
+    }
+
+    /// Limits the OS threads that run what was given to [`blocking`](crate::blocking()) (default:
+    /// 8 for each core, 128 at least); more jobs wait in line.
+    pub fn blocking_threads(mut self, n: usize) -> Self {
+        self.asked.blocking_threads = Some(n);
+        self
+    }
+
+    /// Sets how long such a thread stays without a job before it ends (default 10 s).
+    pub fn blocking_idle(mut self, limit: Duration) -> Self {
+        self.asked.blocking_idle = Some(limit);
         self
     }
 
@@ -382,6 +395,23 @@ impl Runtime {
         builder.spawn_on(&self.shared, f, Location::caller())
     }
 
+    /// Runs `f` on an OS thread of this runtime: [`spawn_blocking`](fn@crate::spawn_blocking) from
+    /// anywhere.
+    ///
+    /// # Panics
+    /// As [`spawn_blocking`](fn@crate::spawn_blocking).
+    #[track_caller]
+    pub fn spawn_blocking<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.shared.jobs.start(f, Location::caller()) {
+            Ok(key) => JoinHandle { key },
+            Err(e) => panic!("sward: spawn_blocking: {e}"),
+        }
+    }
+
     /// Returns the number of workers.
     pub fn workers(&self) -> usize {
         self.shared.workers.len()
@@ -408,6 +438,9 @@ impl Runtime {
 
     /// Ends the runtime: kills every task and waits until all have ended, for at most `limit`.
     /// Returns how many tasks had to be leaked because they would not end.
+    ///
+    /// Blocking jobs that have not begun are dropped, as killed; running ones are waited for until
+    /// the same `limit`, then their number is reported and their threads are left to themselves.
     ///
     /// # Blocking
     /// Blocks the calling thread. On a worker of this very runtime it cannot wait: the end then
@@ -446,6 +479,16 @@ impl Runtime {
             };
             stalled.retain(|&w| w != end.worker);
             leaked.extend(end.leaked);
+        }
+        // Jobs whose waiters were killed go on; what they write should not be lost at the end.
+        rt.jobs.close(true);
+        let running = rt.jobs.wait_end(deadline);
+        if running > 0 {
+            report::line(&format!(
+                "sward: runtime '{}' ended, but {running} blocking jobs still run after {limit:?}; \
+                 their threads are left to themselves and their results dropped",
+                rt.config.name
+            ));
         }
         let lost = leaked.len() + stalled.len();
         if lost > 0 {

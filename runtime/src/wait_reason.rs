@@ -55,6 +55,10 @@ pub enum WaitKind {
     Pool,
     /// The first of several things: a [`select!`](crate::select); its object is their number.
     Select,
+    /// A job on an OS thread: [`blocking`](fn@crate::blocking).
+    Blocking,
+    /// A future: [`block_on`](fn@crate::block_on).
+    Future,
     /// Something that a layer above named.
     Other(&'static str),
 }
@@ -117,6 +121,8 @@ impl fmt::Display for WaitReason {
             WaitKind::Group => return write!(f, "tasks of group {}", self.object),
             WaitKind::Pool => return write!(f, "a place in pool {}", self.object),
             WaitKind::Select => return write!(f, "select of {} arms", self.object),
+            WaitKind::Blocking => return write!(f, "blocking job {}", self.object),
+            WaitKind::Future => "future",
             WaitKind::Mutex => "mutex",
             WaitKind::Event => "event",
             WaitKind::RwLock => "rwlock",

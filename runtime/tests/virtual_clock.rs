@@ -619,3 +619,31 @@ fn a_task_may_ask_for_its_own_time_anywhere() {
         assert_eq!(ticks[2] - ticks[0], 2 * DAY);
     });
 }
+
+/// A blocking job holds the clock: time does not jump over its end.
+#[test]
+fn blocking_jobs_hold_it() {
+    within("blocking_jobs_hold_it", || {
+        let runtime = Runtime::builder().virtual_clock().build().unwrap();
+        runtime.run(|| {
+            let begun = now();
+            let day = Duration::from_secs(86_400);
+            let sleeper = sward_runtime::spawn(move || {
+                sleep(day);
+                now()
+            });
+            let (tell, told) = std::sync::mpsc::channel();
+            let job = sward_runtime::spawn(move || {
+                sward_runtime::blocking(move || told.recv().unwrap());
+                now()
+            });
+            let thread = std::thread::spawn(move || {
+                std::thread::yield_now();
+                tell.send(()).unwrap();
+            });
+            assert_eq!(job.join().unwrap(), begun);
+            assert_eq!(sleeper.join().unwrap(), begun + day);
+            thread.join().unwrap();
+        });
+    });
+}

@@ -17,6 +17,7 @@
 //! | `LOCAL`, `PINNED` | birth | not `Send`; not for other workers |
 //! | `EXTRAS` | the first need | `extras` is there |
 //! | `UNPARKED` | `unpark` before `STARTED` | the task begins with a permit |
+//! | `JOB` | birth | it runs on a thread of a pool (`jobs`), not as a task |
 //! | `PANICKED`, `WAS_KILLED` | the ending task, with `DONE` | what kind of end it was |
 //!
 //! Who may touch the body: the starting worker (before `STARTED`), the task itself (until
@@ -54,7 +55,8 @@ pub(crate) const EXTRAS: usize = 128;
 const PANICKED: usize = 256;
 const WAS_KILLED: usize = 512;
 pub(crate) const UNPARKED: usize = 1024;
-const REF: usize = 2048;
+pub(crate) const JOB: usize = 2048;
+const REF: usize = 4096;
 
 /// What a task ended with.
 pub(crate) type Outcome<T> = Result<T, JoinError>;
@@ -78,7 +80,8 @@ pub(crate) struct TaskHeader {
     /// The fiber's address while it lives; touched by the home worker only.
     fiber: AtomicUsize,
     extras: AtomicPtr<Extras>,
-    joiner: UnsafeCell<Option<Waiter>>,
+    /// Empty whenever `JOINER` is clear, so also when the cell goes.
+    joiner: ManuallyDrop<UnsafeCell<Option<Waiter>>>,
     /// Told of each access to `joiner`, and to the outcome.
     witness: (Witness, Witness),
 }
@@ -232,7 +235,7 @@ impl TaskRef {
                 home: AtomicPtr::new(std::ptr::null_mut()),
                 fiber: AtomicUsize::new(0),
                 extras: AtomicPtr::new(std::ptr::null_mut()),
-                joiner: UnsafeCell::new(None),
+                joiner: ManuallyDrop::new(UnsafeCell::new(None)),
                 witness: (Witness::new(), Witness::new()),
             },
             body: UnsafeCell::new(Body {
@@ -503,8 +506,8 @@ impl<T> Key<T> {
     pub(crate) fn set_joiner(&mut self, waiter: Waiter) -> bool {
         let header = self.task.header();
         // SAFETY: JOINER is clear and only the key's one holder sets it:
-        // the slot is ours.
-        unsafe { *header.joiner.get() = Some(waiter) };
+        // the slot is ours, and empty (so nothing need be dropped).
+        unsafe { header.joiner.get().write(Some(waiter)) };
         header.witness.0.exclusive().end();
         let mut seen = header.state.load(Acquire);
         loop {

@@ -39,6 +39,7 @@ pub(crate) mod extras;
 mod idle;
 pub(crate) mod inbox;
 pub(crate) mod inner;
+pub(crate) mod jobs;
 pub(crate) mod owner;
 pub(crate) mod question;
 pub(crate) mod ready;
@@ -62,7 +63,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use self::cell::TaskRef;
 use self::control::Fiber;
-use self::idle::Sleeper;
+use self::idle::{Replies, Sleeper};
 use self::ready::{Next, ReadyQueue};
 use self::shared::RuntimeShared;
 use self::shuffle::Shuffle;
@@ -109,6 +110,8 @@ pub(crate) struct Hub {
     starved: RefCell<VecDeque<TaskRef>>,
     starving: Cell<Option<u32>>,
     stop_at: Cell<Option<Nanos>>,
+    /// Whether to wait for a reply before sleeping.
+    pub(crate) replies: Replies,
     /// Counted in `RuntimeShared::ended`.
     ended: Cell<bool>,
     /// The process generation that this hub belongs to.
@@ -142,6 +145,7 @@ impl Hub {
             starved: RefCell::new(VecDeque::new()),
             starving: Cell::new(None),
             stop_at: Cell::new(None),
+            replies: Replies::default(),
             ended: Cell::new(false),
             epoch: rt.epoch,
             epoch_page: fork::page(),

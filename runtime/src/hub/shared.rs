@@ -9,6 +9,7 @@ use crossbeam_queue::SegQueue;
 
 use super::cell::TaskRef;
 use super::extras::{Exit, Listener};
+use super::jobs::Jobs;
 use super::worker::WorkerShared;
 use crate::config::Config;
 use crate::fiber::budget::Budget;
@@ -34,6 +35,8 @@ pub(crate) struct RuntimeShared {
     /// Tasks spawned by threads that are not workers, for whoever has time.
     pub(crate) injector: SegQueue<TaskRef>,
     pub(crate) budget: Arc<Budget>,
+    /// The OS threads for what blocks.
+    pub(crate) jobs: Arc<Jobs>,
     /// One worker at a time looks for tasks to take over.
     pub(crate) searching: AtomicBool,
     /// What is under way outside the runtime and will wake a task of it; see `begin_outside`.
@@ -68,6 +71,12 @@ impl Drop for Outside {
     }
 }
 
+impl Drop for RuntimeShared {
+    fn drop(&mut self) {
+        self.jobs.close(true);
+    }
+}
+
 /// Ids are handed to workers in blocks, so that a spawn touches no shared line.
 const ID_BLOCK: u64 = 64;
 
@@ -78,8 +87,15 @@ impl RuntimeShared {
         budget: Budget,
         upcalls: Upcalls,
     ) -> Self {
+        let jobs = Jobs::new(
+            config.name.clone(),
+            config.blocking_threads,
+            config.blocking_idle,
+            upcalls.tell,
+        );
         Self {
             upcalls,
+            jobs,
             config,
             workers: workers.into(),
             injector: SegQueue::new(),

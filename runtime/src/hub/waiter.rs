@@ -14,17 +14,20 @@
 
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Waker;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::cell::TaskRef;
-use super::current;
+use super::current::{self, Caller};
 use super::selection::{self, Selection};
 use super::worker::Mail;
 use crate::clock;
+use crate::unwinding;
 
 /// One who waits, by a reference of its own.
 #[derive(Clone)]
@@ -35,7 +38,11 @@ pub(crate) enum Waiter {
     Thread(Arc<ThreadParker>),
     /// Either of them, by an arm of a `select!`.
     Arm(Arc<Selection>, u32),
+    /// Async code. (Boxed: the slot that it waits in is part of every task.)
+    Async(Box<Waker>),
 }
+
+const _: () = assert!(size_of::<Option<Waiter>>() == 16);
 
 impl Waiter {
     /// Ends the wait, if it still lasts.
@@ -52,8 +59,20 @@ impl Waiter {
             Self::Arm(selection, arm) => {
                 selection::choose_and_wake(&selection, arm);
             }
+            Self::Async(waker) => wake_async(*waker),
         }
     }
+}
+
+/// Calls code of others, on the stack of whoever ended the wait: it must not park there, and a
+/// panic is none of that one's business.
+#[cold]
+fn wake_async(waker: Waker) {
+    let wake = AssertUnwindSafe(|| match current::caller() {
+        Caller::Task(_, fiber) => fiber.header().forbid_parks(|| waker.wake()),
+        Caller::Hub(_) | Caller::Thread => waker.wake(),
+    });
+    unwinding::discard(catch_unwind(wake));
 }
 
 /// One who waits in a queue whose lock it takes before it leaves: two words that are easily moved.

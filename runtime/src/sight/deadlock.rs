@@ -7,6 +7,9 @@
 //! tasks that wait for it are no mistake. It is a report: threads outside may hold what the
 //! tasks wait for, and the runtime cannot see that.
 //!
+//! Blocking jobs that have not ended, and wakers of futures that somebody keeps, count as what may
+//! wake a task: then nothing is reported.
+//!
 //! The worker that falls asleep last keeps watch for `WATCH` before it says so; one silence is
 //! reported once.
 
@@ -15,8 +18,10 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::time::Duration;
 
 use crate::config::OnDeadlock;
+use crate::hub::jobs;
 use crate::hub::shared::{Doze, RuntimeShared};
 use crate::hub::waiter::ThreadParker;
+use crate::park;
 use crate::registry;
 use crate::report;
 use crate::sight::dump;
@@ -32,12 +37,24 @@ pub(crate) fn watch(rt: &Arc<RuntimeShared>, doze: Doze<'_>) {
             doze(None);
         }
     } else {
+        // Their end may wake nobody here, but then it must not pass unnoticed.
+        while sources() > 0 {
+            if doze(Some(WATCH)) {
+                rt.quiet.fetch_sub(1, AcqRel);
+                return;
+            }
+        }
         if is_dead(rt) {
             report(rt);
         }
         doze(None);
     }
     rt.quiet.fetch_sub(1, AcqRel);
+}
+
+/// What outside the runtimes is known to wake tasks: blocking jobs, and wakers that are out.
+fn sources() -> usize {
+    jobs::pending() + park::futures_awaited()
 }
 
 fn is_dead(rt: &RuntimeShared) -> bool {
@@ -54,6 +71,7 @@ fn is_dead(rt: &RuntimeShared) -> bool {
         && rt.workers.iter().all(|w| w.inbox.is_empty())
         && rt.outside() == 0
         && ThreadParker::blocked() > 0
+        && sources() == 0
         // The thread may wait for another runtime, and so may these tasks.
         && registry::all().iter().all(|other| other.quiet.load(Relaxed) == other.workers.len())
         && rt.reported_at.swap(life, Relaxed) != life

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Nanos};
 use crate::hub::Hub;
+use crate::hub::jobs::Census;
 use crate::hub::question::{TaskInfo, TaskState};
 use crate::hub::shared::RuntimeShared;
 use crate::hub::worker::Mail;
@@ -26,6 +27,7 @@ pub struct Dump {
     /// A line for each worker that did not answer.
     stalled: Vec<String>,
     injected: usize,
+    jobs: Census,
 }
 
 /// One task of a [`Dump`].
@@ -74,6 +76,7 @@ pub fn dump() -> Dump {
             listings: vec![],
             stalled: vec![],
             injected: 0,
+            jobs: Census::default(),
         },
     }
 }
@@ -86,6 +89,7 @@ pub(crate) fn of(rt: &Arc<RuntimeShared>) -> Dump {
         taken: clock::real_nanos(),
         stalled: stalled.map(|w| stalled_line(rt, w)).collect(),
         injected: rt.injector.len(),
+        jobs: rt.jobs.census(),
         listings,
     }
 }
@@ -150,6 +154,17 @@ impl fmt::Display for Dump {
             count(TaskState::Parked),
             count(TaskState::Unstarted) + self.injected,
         )?;
+        let jobs = self.jobs;
+        if jobs.queued + jobs.running > 0 {
+            writeln!(
+                f,
+                "{} blocking jobs: {} running, {} queued, on {} threads",
+                jobs.queued + jobs.running,
+                jobs.running,
+                jobs.queued,
+                jobs.threads
+            )?;
+        }
         for line in &self.stalled {
             f.write_str(line)?;
         }

@@ -37,11 +37,18 @@ pub struct Stats {
     pub taken_over: u64,
     /// Stacks that may still be handed out before tasks have to wait.
     pub stacks_left: usize,
+    /// Blocking jobs that have not ended: queued and running ones.
+    pub blocking_jobs: usize,
+    /// OS threads that there are for them.
+    pub blocking_threads: usize,
 }
 
 impl Stats {
     pub(crate) fn of(rt: &RuntimeShared) -> Self {
+        let jobs = rt.jobs.census();
         let mut sum = Self {
+            blocking_jobs: jobs.queued + jobs.running,
+            blocking_threads: jobs.threads,
             unstarted: rt.unstarted(),
             live: rt.live(),
             stacks_left: rt.budget.limit().saturating_sub(rt.budget.in_use()),
