@@ -41,6 +41,7 @@
 mod file;
 #[allow(unsafe_code)]
 mod nowait;
+mod options;
 mod read_dir;
 mod trip;
 
@@ -50,7 +51,8 @@ use std::path::{Path, PathBuf};
 
 pub use std::fs::{FileTimes, FileType, Metadata, Permissions};
 
-pub use self::file::{File, OpenOptions};
+pub use self::file::File;
+pub use self::options::OpenOptions;
 pub use self::read_dir::{DirEntry, ReadDir};
 use self::trip::{with, with_two};
 
