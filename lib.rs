@@ -30,29 +30,41 @@ pub use sward_runtime::__private;
 struct Readme;
 
 #[cfg(doctest)]
-#[doc = include_str!("docs/tasks.md")]
-struct Tasks;
+#[doc = include_str!("docs/async.md")]
+struct AsyncPage;
 
 #[cfg(doctest)]
-#[doc = include_str!("docs/sync.md")]
-struct Sync;
-#[doc = include_str!("docs/generators.md")]
-struct Generators;
-#[doc = include_str!("docs/time.md")]
-struct Time;
-
-#[cfg(doctest)]
-#[doc = include_str!("docs/caveats.md")]
-struct Caveats;
-
-#[cfg(doctest)]
-#[doc = include_str!("docs/select.md")]
-struct Select;
-#[doc = include_str!("docs/queues.md")]
-struct Queues;
 #[doc = include_str!("docs/blocking.md")]
 struct BlockingPage;
 
 #[cfg(doctest)]
-#[doc = include_str!("docs/async.md")]
-struct AsyncPage;
+#[doc = include_str!("docs/caveats.md")]
+struct CaveatsPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/generators.md")]
+struct GeneratorsPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/queues.md")]
+struct QueuesPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/select.md")]
+struct SelectPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/structure.md")]
+struct StructurePage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/sync.md")]
+struct SyncPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/tasks.md")]
+struct TasksPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/time.md")]
+struct TimePage;

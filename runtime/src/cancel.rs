@@ -31,6 +31,21 @@ pub(crate) fn kill(target: &TaskRef) {
     }
 }
 
+/// Runs `f`, which kills tasks. If the calling one is among them, it is unwound only afterwards.
+pub(crate) fn kill_together(f: impl FnOnce()) {
+    let before = match current::caller() {
+        Caller::Task(_, fiber) => fiber.header().attention.get(),
+        _ => 0,
+    };
+    shield(f);
+    if let Caller::Task(hub, fiber) = current::caller()
+        && fiber.header().attention.get() & !before & KILL != 0
+        && !std::thread::panicking()
+    {
+        park::raise_pending(hub, fiber);
+    }
+}
+
 /// Sets a counter up by one for as long as it lives.
 struct Raised<'a>(&'a Cell<u16>);
 

@@ -135,3 +135,11 @@ pub(crate) fn pass(at: Instant) -> bool {
     }
     clock.is_some()
 }
+
+/// Converts back; `None` where that is beyond what can be told.
+pub(crate) fn instant(at: Nanos) -> Option<Instant> {
+    if at == Nanos::MAX {
+        return None;
+    }
+    epoch().checked_add(Duration::from_nanos(at))
+}

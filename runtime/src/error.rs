@@ -86,6 +86,18 @@ impl fmt::Display for TimedOut {
 
 impl std::error::Error for TimedOut {}
 
+/// A [`CancelToken`](crate::CancelToken) was cancelled before the operation was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the token was cancelled before the operation was done")
+    }
+}
+
+impl std::error::Error for Cancelled {}
+
 impl From<TimedOut> for std::io::Error {
     fn from(e: TimedOut) -> Self {
         Self::new(std::io::ErrorKind::TimedOut, e)

@@ -30,8 +30,11 @@ use crate::hub::extras::Exit;
 use crate::hub::owner::{Member, Owner};
 use crate::hub::waiter::Late;
 use crate::park;
+use crate::sync::select::{Arm, Slot};
 use crate::sync::short_lock::ShortLock;
-use crate::sync::wait_queue::{Unwinding, Wait, WaitQueue, Waited, leave, wake_all};
+use crate::sync::wait_queue::{
+    Settled, Ticket, Unwinding, Wait, WaitQueue, Waited, leave, wake_all,
+};
 use crate::wait_reason::{WaitKind, WaitReason};
 
 /// What a panic carries.
@@ -207,8 +210,12 @@ impl Family {
     pub(crate) fn give_place_back(&self) {
         let mut state = self.state.lock();
         let late = state.free_place();
+        let tell = !state.for_end.is_empty() && state.is_empty();
         drop(state);
         late.wake();
+        if tell {
+            wake_all(&self.state, |state| &mut state.for_end, |_| ());
+        }
     }
 
     /// Makes `task` a member, in a bounded family in a place that the caller has taken; comes
@@ -248,6 +255,23 @@ impl Family {
             next += AT_ONCE;
             if next >= end {
                 break;
+            }
+        }
+    }
+
+    /// The members, some at a time: those that end or come meanwhile may be missing.
+    pub(crate) fn tasks(&self) -> Vec<TaskRef> {
+        let mut tasks = Vec::new();
+        let mut next = 0;
+        loop {
+            let state = self.state.lock();
+            let end = state.members.capacity();
+            let some = (next..end.min(next + AT_ONCE)).filter_map(|i| state.members.get(i));
+            tasks.extend(some.cloned());
+            drop(state);
+            next += AT_ONCE;
+            if next >= end {
+                return tasks;
             }
         }
     }
@@ -326,6 +350,42 @@ impl State {
                 Late::NOBODY
             }
         }
+    }
+}
+
+/// An arm that takes a place.
+pub(crate) struct Vacancy<'a> {
+    family: &'a Family,
+    ticket: Option<Ticket>,
+}
+
+impl<'a> Vacancy<'a> {
+    pub(crate) fn of(family: &'a Family) -> Self {
+        Self {
+            family,
+            ticket: None,
+        }
+    }
+}
+
+impl Arm for Vacancy<'_> {
+    type Output = ();
+
+    fn attempt(&mut self) -> Option<()> {
+        self.family.try_place().then_some(())
+    }
+
+    fn line_up(&mut self, slot: Slot<'_>) -> bool {
+        let mut state = self.family.state.lock();
+        self.ticket = Some(slot.queue_in(&mut state.for_place, None));
+        state.places < state.capacity
+    }
+
+    fn leave(&mut self, chosen: bool) -> Option<()> {
+        let ticket = self.ticket.take()?;
+        let settled = self.family.state.lock().for_place.settle(ticket);
+        // Chosen is who was handed a place.
+        (chosen && matches!(settled, Settled::Gone)).then_some(())
     }
 }
 

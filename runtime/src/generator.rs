@@ -493,6 +493,8 @@ fn entered(what: &str) -> ! {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::cell::OnceCell;
     use std::rc::Rc;
 

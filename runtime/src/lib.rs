@@ -28,6 +28,7 @@ mod block_on;
 mod blocking;
 mod cancel;
 mod clock;
+mod completion;
 mod config;
 mod error;
 #[allow(unsafe_code)]
@@ -40,15 +41,18 @@ mod fork;
 pub mod fs;
 #[allow(unsafe_code)]
 mod generator;
+mod group;
 #[allow(unsafe_code)]
 mod hub;
 mod interval;
 mod join;
 mod join_future;
+mod local;
 mod macros;
 #[allow(unsafe_code)]
 mod membarrier;
 mod park;
+mod pool;
 #[allow(unsafe_code)]
 mod primitive;
 mod registry;
@@ -65,6 +69,7 @@ pub mod sync;
 mod task;
 mod testing;
 mod time;
+mod token;
 mod unwinding;
 mod virtual_clock;
 mod wait_reason;
@@ -72,16 +77,22 @@ mod wait_reason;
 pub use block_on::block_on;
 pub use blocking::{BlockingPool, blocking, spawn_blocking};
 pub use cancel::{defer, on_switch, on_worker_stack, shield, without_parking};
+pub use completion::{
+    Completed, TaskEnd, as_completed, kill_all, kill_all_timeout, wait_any, wait_n,
+};
 pub use config::OnDeadlock;
-pub use error::{JoinError, TimedOut};
+pub use error::{Cancelled, JoinError, TimedOut};
 pub use fiber::stack::StackCensus;
 pub use generator::{Generator, Yielder};
+pub use group::{Group, MemberFailed};
 pub use hub::extras::Exit;
 pub use hub::question::TaskState;
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
 pub use join_future::JoinFuture;
+pub use local::{AccessError, LocalKey};
 pub use park::{park, park_deadline, park_timeout, yield_now};
+pub use pool::{Imap, ImapUnordered, Pool, PoolFull};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use sight::dump::{Dump, DumpedTask, dump};
@@ -90,6 +101,7 @@ pub use spawn::{Builder, spawn, spawn_after, spawn_local};
 pub use sward_macros::{main, test};
 pub use task::{Task, current};
 pub use time::{now, remaining, sleep, sleep_until, timeout, timeout_at};
+pub use token::CancelToken;
 pub use virtual_clock::{HeldClock, advance, hold_clock};
 pub use wait_reason::{WaitKind, WaitReason};
 

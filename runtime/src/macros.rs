@@ -1,4 +1,4 @@
-//! The macros: `select!`. They name what they expand to by public paths of the crate.
+//! The macros: `select!`, `task_local!`. They name what they expand to by public paths of the crate.
 
 /// Waits for several things at once, and runs the code of the first that is ready.
 ///
@@ -52,6 +52,56 @@ macro_rules! select {
     };
     ($($rest:tt)+) => {
         $crate::__select!(@parse false (a b c d e f g h i j k l m n o p) () $($rest)+)
+    };
+}
+
+/// Declares variables of which each task has its own value (gevent's `local`): statics of type
+/// [`LocalKey`](crate::LocalKey). As [`std::thread_local!`], by tasks.
+///
+/// With `, inherit` after the initialiser, a task begins with clones of the values that the task
+/// which spawned it has at that moment (the type must be `Clone` and `Send`). What ordinary threads
+/// have is not inherited.
+///
+/// # Examples
+/// ```
+/// use std::cell::{Cell, RefCell};
+/// use sward_runtime::{run, spawn, task_local};
+/// task_local! {
+///     /// Each task counts for itself.
+///     static COUNT: Cell<u32> = Cell::new(0);
+///     /// The tasks of a request know which one it is.
+///     pub static REQUEST: RefCell<String> = RefCell::default(), inherit;
+/// }
+/// run(|| {
+///     COUNT.set(7);
+///     REQUEST.set("r1".to_owned());
+///     let task = spawn(|| (COUNT.get(), REQUEST.take()));
+///     assert_eq!(task.join().unwrap(), (0, "r1".to_owned()));
+///     assert_eq!((COUNT.get(), REQUEST.take()), (7, "r1".to_owned()));
+/// });
+/// ```
+#[macro_export]
+macro_rules! task_local {
+    () => {};
+    ($(#[$attr:meta])* $vis:vis static $name:ident: $t:ty = $init:expr, inherit $(; $($rest:tt)*)?) => {
+        $(#[$attr])*
+        $vis static $name: $crate::LocalKey<$t> = $crate::LocalKey::inherited({
+            fn init() -> $t {
+                $init
+            }
+            init
+        });
+        $($crate::task_local!($($rest)*);)?
+    };
+    ($(#[$attr:meta])* $vis:vis static $name:ident: $t:ty = $init:expr $(; $($rest:tt)*)?) => {
+        $(#[$attr])*
+        $vis static $name: $crate::LocalKey<$t> = $crate::LocalKey::new({
+            fn init() -> $t {
+                $init
+            }
+            init
+        });
+        $($crate::task_local!($($rest)*);)?
     };
 }
 

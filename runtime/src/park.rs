@@ -27,6 +27,7 @@ use crate::hub::Hub;
 use crate::hub::cell::TaskRef;
 use crate::hub::control::{Control, Fiber, NO_PARK, Wake};
 use crate::hub::current::{self, Caller};
+use crate::hub::fuse::{Fuse, Inside};
 use crate::hub::waiter::{ThreadParker, Waiter};
 use crate::report;
 use crate::unwinding::Signal;
@@ -178,9 +179,9 @@ pub(crate) fn park_task(
 
 /// Blocks the calling thread until its parker is woken (`true`) or the deadline has passed, and
 /// raises a `timeout` frame of the thread that fires first.
-pub(crate) fn block_thread(parker: &ThreadParker, deadline: Option<Instant>) -> bool {
-    let until = ThreadFrames::earliest(deadline);
-    parker.wait(until)
+pub(crate) fn block_thread(parker: &Arc<ThreadParker>, deadline: Option<Instant>) -> bool {
+    let _inside = ThreadFrames::enter_fuses(parker);
+    parker.wait(ThreadFrames::earliest(deadline))
 }
 
 /// Raises the time-out frame of an ordinary thread whose time has passed, if there is one.
@@ -294,12 +295,19 @@ fn park_until(limit: Option<Option<Instant>>) -> bool {
         }
         Place::Thread => {
             let parker = current::thread_parker();
-            let until = ThreadFrames::earliest(deadline);
-            let got = parker.park(until);
-            if !got {
+            loop {
+                let inside = ThreadFrames::enter_fuses(&parker);
+                let got = parker.park(ThreadFrames::earliest(deadline));
+                drop(inside);
+                if got {
+                    return true;
+                }
+                // Without a permit it was the limit, a frame, or a late wake of an earlier wait.
                 raise_thread_frame();
+                if deadline.is_some_and(|d| clock::now() >= d) {
+                    return false;
+                }
             }
-            got
         }
         Place::Unwinding(..) => {
             panic!("sward: park() in a task that unwinds: nothing may park then")
@@ -372,7 +380,10 @@ pub fn yield_now() {
             raise_pending(hub, fiber);
         }
         Caller::Hub(_) => {}
-        Caller::Thread => std::thread::yield_now(),
+        Caller::Thread => {
+            std::thread::yield_now();
+            raise_thread_frame();
+        }
     }
 }
 
@@ -410,39 +421,96 @@ impl Drop for AwaitedOutside {
 // ---- ordinary threads ---------------------------------------------------------------------------
 
 thread_local! {
-    static FRAMES: RefCell<Vec<(u64, Instant)>> = const { RefCell::new(Vec::new()) };
+    static FRAMES: RefCell<Vec<(u64, ThreadEnd)>> = const { RefCell::new(Vec::new()) };
     static MASKED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The `timeout` frames of the calling ordinary thread.
+/// What ends a frame of an ordinary thread.
+pub(crate) enum ThreadEnd {
+    At(Instant),
+    Fuse(Arc<Fuse>),
+}
+
+impl ThreadEnd {
+    fn at(&self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(*at),
+            Self::Fuse(_) => None,
+        }
+    }
+
+    fn has_come(&self, now: Instant) -> bool {
+        match self {
+            Self::At(at) => *at <= now,
+            Self::Fuse(fuse) => fuse.is_blown(),
+        }
+    }
+}
+
+/// The fuses that a blocked thread stands in.
+struct InFuses(Vec<(Arc<Fuse>, usize)>);
+
+impl Drop for InFuses {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|(fuse, place)| fuse.leave(*place));
+    }
+}
+
+/// The frames of the calling ordinary thread.
 pub(crate) struct ThreadFrames;
 
 impl ThreadFrames {
     /// `deadline`, or that of a frame if it is earlier.
     pub(crate) fn earliest(deadline: Option<Instant>) -> Option<Instant> {
-        Self::look(|open| open.iter().map(|f| f.1).chain(deadline).min())
+        Self::look(|open| open.iter().filter_map(|f| f.1.at()).chain(deadline).min())
+    }
+
+    /// Lets fuses wake the thread while it is blocked; one that has blown wakes it at once.
+    fn enter_fuses(parker: &Arc<ThreadParker>) -> InFuses {
+        let fuses = Self::look(|open| {
+            let fuses = open.iter().filter_map(|f| match &f.1 {
+                ThreadEnd::At(_) => None,
+                ThreadEnd::Fuse(fuse) => Some(fuse.clone()),
+            });
+            fuses.collect::<Vec<_>>()
+        });
+        let enter = |fuse: Arc<Fuse>| {
+            let place = fuse.enter(Inside::Thread(parker.clone()));
+            if place.is_none() {
+                parker.wake();
+            }
+            place.map(|place| (fuse, place))
+        };
+        InFuses(fuses.into_iter().filter_map(enter).collect())
     }
 
     /// The outermost frame whose time has passed.
     fn fired() -> Option<u64> {
-        let now = clock::now();
-        Self::look(|open| open.iter().find(|f| f.1 <= now).map(|f| f.0))
+        Self::look(|open| {
+            if open.is_empty() {
+                return None;
+            }
+            let now = clock::now();
+            open.iter().find(|f| f.1.has_come(now)).map(|f| f.0)
+        })
     }
 
     /// Looks at the frames that no shield masks; there are none while the thread unwinds.
-    fn look<R>(f: impl FnOnce(&[(u64, Instant)]) -> R) -> R {
+    fn look<R>(f: impl FnOnce(&[(u64, ThreadEnd)]) -> R) -> R {
         FRAMES.with_borrow(|frames| {
             let open = frames.get(MASKED.get()..).unwrap_or_default();
             f(if std::thread::panicking() { &[] } else { open })
         })
     }
 
-    pub(crate) fn push(id: u64, at: Instant) {
-        FRAMES.with_borrow_mut(|f| f.push((id, at)));
+    pub(crate) fn push(id: u64, end: ThreadEnd) {
+        FRAMES.with_borrow_mut(|f| f.push((id, end)));
     }
 
     pub(crate) fn pop() {
-        FRAMES.with_borrow_mut(|f| f.pop());
+        // Dropped outside: it may be the fuse's last reference.
+        let last = FRAMES.with_borrow_mut(Vec::pop);
+        drop(last);
     }
 
     /// Masks all frames so far; returns what to restore.

@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cancel::shield;
+use crate::cancel::{kill_together, shield};
 use crate::error::JoinError;
 use crate::family::{Family, Label};
 use crate::hub::cell::HANDLE;
@@ -228,8 +228,10 @@ impl<'scope> Scope<'scope, '_> {
     }
 
     /// Asks all children to end, also those that are yet to be spawned.
+    ///
+    /// A child that calls it is unwound after all others have been told.
     pub fn kill(&self) {
-        self.family.kill(true);
+        kill_together(|| self.family.kill(true));
     }
 
     /// Returns the number of children that have not ended.

@@ -3,7 +3,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::fiber::stack::{DEFAULT_GUARD, StackSpec};
@@ -12,12 +12,14 @@ use crate::hub::Hub;
 use crate::hub::cell::{LOCAL, PINNED, TaskRef};
 use crate::hub::current::{self, Caller};
 use crate::hub::extras::{Exit, Listener};
+use crate::hub::locals::Heritage;
 use crate::hub::owner::Member;
 use crate::hub::shared::RuntimeShared;
 use crate::hub::worker::Mail;
 use crate::join::{JoinHandle, LocalJoinHandle};
 use crate::park;
 use crate::runtime;
+use crate::time;
 
 /// Starts a task on the current runtime (from outside of one: on the default runtime, which
 /// starts itself at the first use).
@@ -51,8 +53,10 @@ where
         if hub.rt.epoch.is_stale() {
             panic!("{}", fork::TEXT);
         }
+        let heritage = hub.heritage();
         // SAFETY: F and T are Send and 'static.
         let (task, key) = unsafe { TaskRef::new(f, hub.next_id(), site, 0) };
+        bequeath(&task, heritage);
         hub.enqueue(task);
         return JoinHandle { key };
     }
@@ -83,13 +87,30 @@ where
         panic!("{}", fork::TEXT);
     }
     let id = hub.map_or_else(|| rt.one_id(), Hub::next_id);
+    let heritage = hub.and_then(Hub::heritage);
     // SAFETY: F and T are Send, and outlive the task by the contract.
     let (task, key) = unsafe { TaskRef::new_member(f, id, site, 0, join) };
+    bequeath(&task, heritage);
     match hub {
         Some(hub) => hub.enqueue(task),
         None => rt.inject(task),
     }
     JoinHandle { key }
+}
+
+/// As [`spawn_member`], for what borrows nothing.
+#[inline]
+pub(crate) fn spawn_owned<F, T>(
+    f: F,
+    site: &'static Location<'static>,
+    join: impl FnOnce(TaskRef) -> Member,
+) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: F and T are 'static.
+    unsafe { spawn_member(f, site, join) }
 }
 
 /// Starts a task on a given runtime.
@@ -105,8 +126,10 @@ where
     if rt.epoch.is_stale() {
         panic!("{}", fork::TEXT);
     }
+    let heritage = current::hub().and_then(Hub::heritage);
     // SAFETY: F and T are Send and 'static.
     let (task, key) = unsafe { TaskRef::new(f, rt.one_id(), site, 0) };
+    bequeath(&task, heritage);
     rt.inject(task);
     JoinHandle { key }
 }
@@ -159,6 +182,15 @@ where
     })
 }
 
+/// Gives a new task what it inherits. That was cloned before the task was made, for a clone may
+/// panic.
+#[inline]
+fn bequeath(task: &TaskRef, heritage: Option<Box<Heritage>>) {
+    if let Some(heritage) = heritage {
+        task.extras_or_new().set_heritage(heritage);
+    }
+}
+
 /// Calls a listener, user code in a task of its own.
 pub(crate) fn tell(listener: Listener, exit: Exit) {
     match listener {
@@ -185,6 +217,7 @@ pub struct Builder {
     stack_size: Option<usize>,
     guard_size: Option<usize>,
     worker: Option<usize>,
+    inherit_deadline: bool,
 }
 
 impl Builder {
@@ -218,6 +251,38 @@ impl Builder {
         self
     }
 
+    /// Lets the deadlines of the [`timeout`](crate::timeout)s around the spawning code hold for the
+    /// task too: it is killed when the earliest of them passes, and never runs if that is before
+    /// its start. Those that a [`shield`](crate::shield) masks do not count.
+    ///
+    /// A task that inherits hands its deadline on to tasks that inherit from it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use sward_runtime::{Builder, park, run, timeout};
+    /// run(|| {
+    ///     let task = timeout(Duration::from_millis(5), || {
+    ///         Builder::new().inherit_deadline().spawn(park)
+    ///     });
+    ///     assert!(task.unwrap()?.join().unwrap_err().is_killed());
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
+    /// ```
+    pub fn inherit_deadline(mut self) -> Self {
+        self.inherit_deadline = true;
+        self
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.inherit_deadline {
+            time::earliest_deadline()
+        } else {
+            None
+        }
+    }
+
     /// Starts the task, as [`spawn`] does.
     ///
     /// # Errors
@@ -245,8 +310,12 @@ impl Builder {
         T: Send + 'static,
     {
         let spec = self.check(rt)?;
+        let deadline = self.deadline();
+        let f = move || time::or_killed(deadline, f);
+        let heritage = current::hub().and_then(Hub::heritage);
         // SAFETY: F and T are Send and 'static.
         let (task, key) = unsafe { TaskRef::new(f, rt.one_id(), site, self.flags()) };
+        bequeath(&task, heritage);
         self.start(rt, task, spec);
         Ok(JoinHandle { key })
     }
@@ -267,12 +336,31 @@ impl Builder {
     {
         with_runtime(|rt| {
             let spec = self.check(rt)?;
+            let deadline = self.deadline();
+            let f = move || time::or_killed(deadline, f);
             let (id, flags) = (rt.one_id(), self.flags());
+            let heritage = current::hub().and_then(Hub::heritage);
             // SAFETY: F and T are Send, and outlive the task by the contract.
             let (task, key) = unsafe { TaskRef::new_member(f, id, site, flags, join) };
+            bequeath(&task, heritage);
             self.start(rt, task, spec);
             Ok(JoinHandle { key })
         })
+    }
+
+    /// As [`Builder::spawn_member`], for what borrows nothing.
+    pub(crate) fn spawn_owned<F, T>(
+        self,
+        f: F,
+        site: &'static Location<'static>,
+        join: impl FnOnce(TaskRef) -> Member,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: F and T are 'static.
+        unsafe { self.spawn_member(f, site, join) }
     }
 
     fn flags(&self) -> usize {
@@ -328,9 +416,13 @@ impl Builder {
             ));
         }
         let spec = self.check_options(&hub.rt)?;
+        let deadline = self.deadline();
+        let f = move || time::or_killed(deadline, f);
+        let heritage = hub.heritage();
         // SAFETY: F and T are 'static. LOCAL: the task goes into this worker's own queue below,
         // and the handle is !Send, so all happens on this thread.
         let (task, key) = unsafe { TaskRef::new(f, hub.next_id(), site, LOCAL | PINNED) };
+        bequeath(&task, heritage);
         self.equip(&task, spec);
         hub.enqueue_pinned(task);
         Ok(LocalJoinHandle {

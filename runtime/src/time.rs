@@ -1,16 +1,19 @@
 //! Sleeping, and the time-out around any code.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::clock;
+use crate::clock::{self, Nanos};
 use crate::error::TimedOut;
 use crate::hub::Hub;
-use crate::hub::control::{FIRED, Fiber, Frame};
+use crate::hub::cell::TaskRef;
+use crate::hub::control::{FIRED, Fiber, Frame, FrameEnd};
 use crate::hub::current::{self, Caller};
-use crate::park::{self, ThreadFrames};
+use crate::hub::fuse::{Fuse, Inside};
+use crate::park::{self, ThreadEnd, ThreadFrames};
 use crate::unwinding::Signal;
 
 /// Returns the present: that of its runtime on a task, [`Instant::now`] elsewhere.
@@ -140,37 +143,119 @@ pub fn timeout_at<T>(deadline: Instant, f: impl FnOnce() -> T) -> Result<T, Time
     frame.end(result)
 }
 
-/// A time-out frame that is in force.
+/// The earliest deadline of the `timeout`s around the caller that no shield masks.
+pub(crate) fn earliest_deadline() -> Option<Instant> {
+    match current::caller() {
+        Caller::Task(_, fiber) => fiber.header().earliest_frame().and_then(clock::instant),
+        Caller::Hub(_) | Caller::Thread => ThreadFrames::earliest(None),
+    }
+}
+
+/// Runs `f`, and ends the calling task as killed once `deadline` has passed; not at all, if it has
+/// passed already.
+pub(crate) fn or_killed<T>(deadline: Option<Instant>, f: impl FnOnce() -> T) -> T {
+    let Some(at) = deadline else { return f() };
+    if clock::now() >= at {
+        drop(f);
+        Signal::Killed.raise();
+    }
+    timeout_at(at, f).unwrap_or_else(|TimedOut| Signal::Killed.raise())
+}
+
+/// Runs `f`, and unwinds it at its next park once `fuse` has blown. `Err`: the unwinding reached
+/// this call, or the fuse had blown before.
+pub(crate) fn until_blown<T>(fuse: &Arc<Fuse>, f: impl FnOnce() -> T) -> Result<T, TimedOut> {
+    let Fused { inside, frame } = Fused::new(fuse)?;
+    let result = catch_unwind(AssertUnwindSafe(f));
+    drop(inside);
+    frame.end(result)
+}
+
+/// A frame with a fuse that is in force.
+struct Fused<'a> {
+    inside: Option<InFuse<'a>>,
+    frame: Entered,
+}
+
+/// The place of a task in a fuse's list.
+struct InFuse<'a> {
+    fuse: &'a Fuse,
+    place: usize,
+}
+
+impl Drop for InFuse<'_> {
+    fn drop(&mut self) {
+        self.fuse.leave(self.place);
+    }
+}
+
+impl<'a> Fused<'a> {
+    fn new(fuse: &'a Arc<Fuse>) -> Result<Self, TimedOut> {
+        match current::caller() {
+            Caller::Task(hub, fiber) => {
+                let task = TaskRef::clone(&fiber.header().task);
+                let place = fuse.enter(Inside::Task(task)).ok_or(TimedOut)?;
+                let end = FrameEnd::Fuse(fuse.clone());
+                Ok(Self {
+                    inside: Some(InFuse { fuse, place }),
+                    frame: Entered::in_task(hub, fiber, Nanos::MAX, end),
+                })
+            }
+            Caller::Hub(_) | Caller::Thread => {
+                if fuse.is_blown() {
+                    return Err(TimedOut);
+                }
+                Ok(Self {
+                    inside: None,
+                    frame: Entered::in_thread(ThreadEnd::Fuse(fuse.clone())),
+                })
+            }
+        }
+    }
+}
+
+/// A frame that is in force.
 struct Entered {
     id: u64,
     /// `None`: an ordinary thread.
     task: Option<(&'static Hub, Fiber)>,
 }
 
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Entered {
     fn new(at: Instant) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let task = match current::caller() {
+        match current::caller() {
             Caller::Task(hub, fiber) => {
                 let deadline = clock::nanos(at);
-                let timer = hub.arm_frame(fiber, deadline);
-                let frame = Frame {
-                    id,
-                    deadline,
-                    timer,
-                    fired: false,
-                    raised: false,
-                };
-                fiber.header().frames.borrow_mut().push(frame);
-                Some((hub, fiber))
+                let end = FrameEnd::Timer(hub.arm_frame(fiber, deadline));
+                Self::in_task(hub, fiber, deadline, end)
             }
-            Caller::Hub(_) | Caller::Thread => {
-                ThreadFrames::push(id, at);
-                None
-            }
+            Caller::Hub(_) | Caller::Thread => Self::in_thread(ThreadEnd::At(at)),
+        }
+    }
+
+    fn in_task(hub: &'static Hub, fiber: Fiber, deadline: Nanos, end: FrameEnd) -> Self {
+        let id = next_id();
+        let frame = Frame {
+            id,
+            deadline,
+            end,
+            fired: false,
+            raised: false,
         };
+        fiber.header().frames.borrow_mut().push(frame);
+        let task = Some((hub, fiber));
         Self { id, task }
+    }
+
+    fn in_thread(end: ThreadEnd) -> Self {
+        let id = next_id();
+        ThreadFrames::push(id, end);
+        Self { id, task: None }
     }
 
     /// Ends the frame, and says what the end of its closure means.
@@ -190,11 +275,13 @@ impl Drop for Entered {
             Some((hub, fiber)) => {
                 let control = fiber.header();
                 let mut frames = control.frames.borrow_mut();
-                if let Some(frame) = frames.pop() {
-                    hub.cancel_timer(frame.timer);
-                }
+                let last = frames.pop();
                 if !frames.iter().any(|f| f.fired) {
                     control.attention.set(control.attention.get() & !FIRED);
+                }
+                drop(frames);
+                if let Some(FrameEnd::Timer(timer)) = last.map(|frame| frame.end) {
+                    hub.cancel_timer(timer);
                 }
             }
             None => ThreadFrames::pop(),

@@ -53,6 +53,8 @@ pub enum WaitKind {
     Group,
     /// A place in a pool that is full; its object is the id of that.
     Pool,
+    /// The end of one of several tasks; its object is their number.
+    Completion,
     /// The first of several things: a [`select!`](crate::select); its object is their number.
     Select,
     /// A job on an OS thread: [`blocking`](fn@crate::blocking).
@@ -120,6 +122,7 @@ impl fmt::Display for WaitReason {
             WaitKind::Join => return write!(f, "join of task {}", self.object),
             WaitKind::Group => return write!(f, "tasks of group {}", self.object),
             WaitKind::Pool => return write!(f, "a place in pool {}", self.object),
+            WaitKind::Completion => return write!(f, "the end of one of {} tasks", self.object),
             WaitKind::Select => return write!(f, "select of {} arms", self.object),
             WaitKind::Blocking => return write!(f, "blocking job {}", self.object),
             WaitKind::Future => "future",

@@ -461,7 +461,12 @@ fn real_and_virtual_at_once() {
 fn the_dump_is_asked_for_in_real_time() {
     within("the_dump_is_asked_for_in_real_time", || {
         let real = Arc::new(Runtime::builder().workers(1).build().unwrap());
-        let idler = real.spawn(park);
+        let (tell, begun) = std::sync::mpsc::channel();
+        let idler = real.spawn(move || {
+            tell.send(()).unwrap();
+            park();
+        });
+        begun.recv().unwrap();
         let asked = real.clone();
         virtual_runtime().run(move || {
             let begun = now();

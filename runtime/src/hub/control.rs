@@ -7,12 +7,15 @@
 //! task up -> running. A yield goes from running straight into the line. `park` numbers the parks;
 //! a wake is for one of them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
 
 use super::cell::TaskRef;
+use super::fuse::Fuse;
 use super::inner::InnerFiber;
+use super::locals::{Heritage, Locals};
 use super::timers::TimerKey;
 use crate::clock::Nanos;
 use crate::fiber::FiberRef;
@@ -46,14 +49,26 @@ pub(crate) const HOOKED: u8 = 2;
 /// `quirks`: its closure has ended; the reference to its cell goes before its stack does.
 pub(crate) const ENDED: u8 = 4;
 
-/// One `timeout(d, f)` that the task is in.
+/// `quirks`: it has task-local values.
+pub(crate) const LOCALS: u8 = 8;
+/// `quirks`: it may have some that tasks which it spawns inherit.
+pub(crate) const HEIRS: u8 = 16;
+
+/// One `timeout(d, f)`, or one `run` of a cancel token, that the task is in.
 pub(crate) struct Frame {
     pub(crate) id: u64,
+    /// The end of time in a frame with a fuse.
     pub(crate) deadline: Nanos,
-    pub(crate) timer: TimerKey,
+    pub(crate) end: FrameEnd,
     pub(crate) fired: bool,
     /// It has been raised: again means that it was swallowed.
     pub(crate) raised: bool,
+}
+
+/// What ends a frame.
+pub(crate) enum FrameEnd {
+    Timer(TimerKey),
+    Fuse(Arc<Fuse>),
 }
 
 /// A hook that runs on the task's stack at each switch.
@@ -93,6 +108,7 @@ pub(crate) struct Control {
     pub(crate) hooks: RefCell<Option<Box<Hooks>>>,
     /// The innermost generator whose body the task is in.
     pub(crate) inner: Cell<Option<InnerFiber>>,
+    pub(crate) locals: OnceCell<Box<Locals>>,
 }
 
 /// How deep a task is in what must end in the opposite order of its beginning: `timeout` frames
@@ -124,6 +140,7 @@ impl Control {
             frames: RefCell::new(Vec::new()),
             hooks: RefCell::new(None),
             inner: Cell::new(None),
+            locals: OnceCell::new(),
         }
     }
 }
@@ -163,7 +180,9 @@ impl Control {
     pub(crate) fn earliest_frame(&self) -> Option<Nanos> {
         let frames = self.frames.borrow();
         let open = frames.get(usize::from(self.masked.get())..)?;
-        open.iter().map(|frame| frame.deadline).min()
+        let deadlines = open.iter().map(|frame| frame.deadline);
+        // Those without one end by a fuse.
+        deadlines.filter(|at| *at < Nanos::MAX).min()
     }
 
     #[cold]
@@ -238,9 +257,39 @@ impl Control {
         f()
     }
 
-    /// The closure has ended: it is switched out for the last time, and what belongs to it goes.
+    /// The task's own values; `None` once it has ended, if it had none.
+    pub(crate) fn locals(&self) -> Option<&Locals> {
+        let quirks = self.quirks.get();
+        if quirks & (LOCALS | ENDED) == 0 {
+            self.quirks.set(quirks | LOCALS);
+            return Some(self.locals.get_or_init(Box::default));
+        }
+        self.locals.get().map(|locals| &**locals)
+    }
+
+    /// What a task that this one spawns now inherits.
+    #[inline]
+    pub(crate) fn heritage(&self) -> Option<Box<Heritage>> {
+        if self.quirks.get() & HEIRS == 0 {
+            return None;
+        }
+        self.locals.get().and_then(|locals| locals.heritage())
+    }
+
+    /// The closure has ended: its values go, it is switched out for the last time, and what else
+    /// belongs to it goes.
     pub(crate) fn ended(&self) {
+        if self.quirks.get() & LOCALS != 0
+            && let Some(locals) = self.locals.get()
+        {
+            // Its end is decided, and what cleans up may have to wait.
+            self.shields.set(self.shields.get() + 1);
+            locals.close();
+            self.shields.set(self.shields.get() - 1);
+        }
         if self.quirks.get() & HOOKED != 0 {
+            // The hook makes no new values.
+            self.quirks.set(self.quirks.get() | LOCALS);
             let last = AssertUnwindSafe(|| {
                 self.switched_out();
                 drop(self.hooks.borrow_mut().take());

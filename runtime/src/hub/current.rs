@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Hub;
 use super::cell::TaskRef;
-use super::control::Fiber;
+use super::control::{ENDED, Fiber};
 use super::waiter::ThreadParker;
 use crate::clock::Clock;
 
@@ -78,6 +78,17 @@ pub(crate) fn owner() -> u64 {
 #[inline]
 pub(crate) fn task_of(owner: u64) -> u64 {
     if owner & THREAD == 0 { owner } else { 0 }
+}
+
+/// The id of the group, pool or scope that the calling task belongs to.
+pub(crate) fn owner_id() -> Option<u64> {
+    let fiber = hub()?.current()?;
+    if fiber.header().quirks.get() & ENDED != 0 {
+        return None;
+    }
+    // SAFETY: the task runs, here, so this is its home; it has not ended.
+    let owner = unsafe { fiber.header().task.owner() };
+    owner.map(|owner| owner.id)
 }
 
 /// Makes `hub` the calling thread's for as long as `f` runs.

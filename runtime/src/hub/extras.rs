@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::locals::Heritage;
 use crate::fiber::stack::StackSpec;
 use crate::sync::short_lock::ShortLock;
 
@@ -36,6 +37,8 @@ pub(crate) struct Extras {
     name: OnceLock<Box<str>>,
     spec: OnceLock<StackSpec>,
     listeners: ShortLock<Listeners>,
+    /// Until the task starts.
+    heritage: ShortLock<Option<Box<Heritage>>>,
 }
 
 impl Default for Extras {
@@ -44,6 +47,7 @@ impl Default for Extras {
             name: OnceLock::new(),
             spec: OnceLock::new(),
             listeners: ShortLock::new(Listeners::Waiting(Vec::new())),
+            heritage: ShortLock::new(None),
         }
     }
 }
@@ -64,6 +68,14 @@ impl Extras {
 
     pub(crate) fn set_spec(&self, spec: StackSpec) {
         let _ = self.spec.set(spec);
+    }
+
+    pub(crate) fn set_heritage(&self, heritage: Box<Heritage>) {
+        *self.heritage.lock() = Some(heritage);
+    }
+
+    pub(crate) fn take_heritage(&self) -> Option<Box<Heritage>> {
+        self.heritage.lock().take()
     }
 
     /// Adds a callback, or gives it back with the exit that it missed.

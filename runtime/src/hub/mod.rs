@@ -36,10 +36,12 @@ pub(crate) mod cell;
 pub(crate) mod control;
 pub(crate) mod current;
 pub(crate) mod extras;
+pub(crate) mod fuse;
 mod idle;
 pub(crate) mod inbox;
 pub(crate) mod inner;
 pub(crate) mod jobs;
+pub(crate) mod locals;
 pub(crate) mod owner;
 pub(crate) mod question;
 pub(crate) mod ready;
@@ -64,6 +66,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use self::cell::TaskRef;
 use self::control::Fiber;
 use self::idle::{Replies, Sleeper};
+use self::locals::Heritage;
 use self::ready::{Next, ReadyQueue};
 use self::shared::RuntimeShared;
 use self::shuffle::Shuffle;
@@ -162,6 +165,12 @@ impl Hub {
     pub(crate) fn owns(&self, task: &TaskRef) -> bool {
         task.home()
             .is_some_and(|home| std::ptr::eq(home, self.shared))
+    }
+
+    /// What a task that is spawned here now inherits from the one that runs.
+    #[inline]
+    pub(crate) fn heritage(&self) -> Option<Box<Heritage>> {
+        self.current()?.header().heritage()
     }
 
     /// A fresh task id.

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Hub;
 use super::cell::{KILLED, LOCAL, PINNED, STARTED, TaskRef, UNPARKED};
-use super::control::{Control, Fiber, KILL};
+use super::control::{Control, Fiber, HEIRS, KILL};
 use super::current;
-use super::extras::{Exit, Listener};
+use super::extras::{Exit, Extras, Listener};
 use super::worker::{Mail, Published};
 use crate::fiber::FiberRef;
 use crate::fiber::stack::{StackSlot, StackSpec};
@@ -152,6 +152,12 @@ fn body(fiber: Fiber) {
     // SAFETY: the control block's copy is not touched again: `release` forgets it, and the end
     // of this function is the end of the fiber.
     let task = unsafe { std::ptr::read(&raw const *control.task) };
+    if let Some(heritage) = task.extras().and_then(Extras::take_heritage)
+        && let Some(locals) = control.locals()
+    {
+        control.quirks.set(control.quirks.get() | HEIRS);
+        locals.inherit(*heritage);
+    }
     // SAFETY: once, here, on the task's own stack, by the worker that starts it.
     let exit = unsafe { task.run() };
     if fork::is_lost(task.id()) {
@@ -188,6 +194,7 @@ fn announce(task: TaskRef, exit: Exit, tell: Option<fn(Listener, Exit)>) {
 /// The task is in no queue any more; the caller is on its worker's thread if it is `LOCAL`.
 pub(crate) unsafe fn cancel(task: TaskRef, tell: fn(Listener, Exit)) {
     task.raise(KILLED | STARTED);
+    drop(task.extras().and_then(Extras::take_heritage));
     // SAFETY: it has not started and, being in no queue, never will; a killed task's closure is
     // only dropped, which needs no stack of its own (a wait in its destructor panics, and that is
     // caught).

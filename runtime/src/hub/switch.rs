@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::cell::{KILLED, TaskRef};
-use super::control::{FIRED, Fiber, HOOKED, KILL, Wake};
+use super::control::{FIRED, Fiber, FrameEnd, HOOKED, KILL, Wake};
 use super::timers::TimerKey;
 use super::worker::Published;
 use super::{Hub, Target};
@@ -104,7 +104,7 @@ impl Hub {
         }
     }
 
-    /// Tells the task of a kill.
+    /// Tells the task of a kill, or of a fuse that has blown.
     pub(crate) fn interrupt(&self, task: &TaskRef) {
         let Some(fiber) = self.fiber_of(task) else {
             return;
@@ -112,6 +112,14 @@ impl Hub {
         let control = fiber.header();
         if task.flags() & KILLED != 0 {
             control.attention.set(control.attention.get() | KILL);
+        }
+        for frame in control.frames.borrow_mut().iter_mut() {
+            if let FrameEnd::Fuse(fuse) = &frame.end
+                && fuse.is_blown()
+            {
+                frame.fired = true;
+                control.attention.set(control.attention.get() | FIRED);
+            }
         }
         self.interrupt_if_pending(fiber);
     }

@@ -40,6 +40,14 @@ pub(crate) enum Waiter {
     Arm(Arc<Selection>, u32),
     /// Async code. (Boxed: the slot that it waits in is part of every task.)
     Async(Box<Waker>),
+    /// Whoever watches many tasks, by the number that it gave this one. (Boxed, so that the word
+    /// in each cell stays thin.)
+    Told(Arc<Box<dyn Told>>, u32),
+}
+
+/// Watches many tasks: told of each end. It must not park.
+pub(crate) trait Told: Send + Sync {
+    fn told(&self, number: u32);
 }
 
 const _: () = assert!(size_of::<Option<Waiter>>() == 16);
@@ -60,6 +68,7 @@ impl Waiter {
                 selection::choose_and_wake(&selection, arm);
             }
             Self::Async(waker) => wake_async(*waker),
+            Self::Told(who, number) => who.told(number),
         }
     }
 }
@@ -295,18 +304,22 @@ impl ThreadParker {
     /// Blocks the calling thread, whose parker this is, until it is woken (`true`) or the
     /// deadline, in real time, has passed.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
-        Self::block(&self.woken, deadline)
+        Self::block(|| self.woken.swap(false, Ordering::Acquire), deadline)
     }
 
-    /// Blocks the calling thread, whose parker this is, until it has the permit (and takes it).
+    /// Blocks the calling thread, whose parker this is, until it has the permit (and takes it:
+    /// `true`), is woken, or the deadline has passed.
     pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
-        Self::block(&self.permit, deadline)
+        let woken = || self.woken.swap(false, Ordering::Acquire);
+        Self::block(|| self.permit.load(Ordering::Acquire) || woken(), deadline);
+        self.permit.swap(false, Ordering::Acquire)
     }
 
     /// As [`wait`](Self::wait) without a deadline, calling `look` each time that `every` passes.
     pub(crate) fn wait_watching(&self, every: Duration, mut look: impl FnMut()) {
         BLOCKED.fetch_add(1, Ordering::Relaxed);
-        while !Self::block(&self.woken, clock::real_deadline(every)) {
+        let woken = || self.woken.swap(false, Ordering::Acquire);
+        while !Self::block(woken, clock::real_deadline(every)) {
             look();
         }
         BLOCKED.fetch_sub(1, Ordering::Relaxed);
@@ -316,9 +329,9 @@ impl ThreadParker {
         clippy::disallowed_methods,
         reason = "the one place where a thread itself blocks"
     )]
-    fn block(flag: &AtomicBool, deadline: Option<Instant>) -> bool {
+    fn block(done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
         loop {
-            if flag.swap(false, Ordering::Acquire) {
+            if done() {
                 return true;
             }
             match deadline {
@@ -330,7 +343,7 @@ impl ThreadParker {
                 Some(at) => {
                     let left = at.saturating_duration_since(clock::real_now());
                     if left.is_zero() {
-                        return flag.swap(false, Ordering::Acquire);
+                        return done();
                     }
                     std::thread::park_timeout(left);
                 }
