@@ -2,14 +2,16 @@
 //!
 //! `fairness [--workers N] [--yielding N] [--sleeping N] [--seconds N]`: so many tasks yield for
 //! ever, so many others sleep until one moment, all at once. Beside them an ordinary thread sends
-//! a message to a task every 2 ms, and another task sleeps for 3 ms again and again; the table
-//! says how late these two were.
+//! a message to a task every 2 ms, and writes to a pipe that another task reads; a third task
+//! sleeps for 3 ms again and again. The table says how late these three were.
 
+use std::io::{self, PipeReader, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use sward::io::{Direction, Limit, Source};
 use sward::sync::unbounded;
 use sward::{JoinHandle, Runtime, join_all, sleep_until, spawn, yield_now};
 
@@ -31,13 +33,21 @@ fn main() -> ExitCode {
     let yielding = number("--yielding", 100_000);
     let sleeping = number("--sleeping", 1_000_000);
     let length = Duration::from_secs(number("--seconds", 10) as u64);
-    let (wakes, timers) = runtime.run(move || measure(yielding, sleeping, length));
+    let measured = runtime.run(move || measure(yielding, sleeping, length));
+    let [wakes, reads, timers] = match measured {
+        Ok(late) => late,
+        Err(e) => {
+            eprintln!("fairness: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
     println!("{yielding} tasks yield, {sleeping} timers fire at once; how late, in ms:");
     println!(
         "{:<22} {:>7} {:>8} {:>8} {:>8}",
         "", "count", "p50", "p99", "max"
     );
     row("wakes from a thread", wakes);
+    row("reads from a pipe", reads);
     row("a task's own timers", timers);
     ExitCode::SUCCESS
 }
@@ -55,7 +65,25 @@ fn row(what: &str, mut late: Vec<Duration>) {
 }
 
 /// The crowd is there first; the timers fire in the middle of what is measured.
-fn measure(yielding: usize, sleeping: usize, length: Duration) -> (Vec<Duration>, Vec<Duration>) {
+fn measure(yielding: usize, sleeping: usize, length: Duration) -> io::Result<[Vec<Duration>; 3]> {
+    let begun = Instant::now();
+    let (reader, mut writer) = io::pipe()?;
+    let reader = Source::new(reader)?;
+    let reads = spawn(move || {
+        let mut late = Vec::new();
+        let mut sent = [0; 8];
+        loop {
+            // One call, one number: small writes to a pipe are not torn.
+            let read = |mut r: &PipeReader| r.read(&mut sent);
+            match reader.io(Direction::Read, Limit::NONE, read) {
+                Ok(8) => {
+                    let sent = Duration::from_nanos(u64::from_le_bytes(sent));
+                    late.push(begun.elapsed().saturating_sub(sent));
+                }
+                _ => return late,
+            }
+        }
+    });
     let stop = Arc::new(AtomicBool::new(false));
     let asleep = Arc::new(AtomicUsize::new(0));
     let at = Instant::now() + length / 2;
@@ -92,6 +120,10 @@ fn measure(yielding: usize, sleeping: usize, length: Duration) -> (Vec<Duration>
     #[expect(clippy::disallowed_methods, reason = "an ordinary thread")]
     let thread = std::thread::spawn(move || {
         while !stopped.load(Relaxed) && sender.send(Instant::now()).is_ok() {
+            let now = begun.elapsed().as_nanos() as u64;
+            if writer.write_all(&now.to_le_bytes()).is_err() {
+                return;
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
     });
@@ -107,10 +139,10 @@ fn measure(yielding: usize, sleeping: usize, length: Duration) -> (Vec<Duration>
     });
     sleep_until(at + length / 2);
     stop.store(true, Relaxed);
-    let late = (take(wakes), take(timers));
+    let late = [take(wakes), take(reads), take(timers)];
     join_all(crowd);
     drop(thread);
-    late
+    Ok(late)
 }
 
 fn take(task: JoinHandle<Vec<Duration>>) -> Vec<Duration> {

@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) shuffle: Option<u64>,
     pub(crate) blocking_threads: usize,
     pub(crate) blocking_idle: Duration,
+    pub(crate) busy_poll: Duration,
 }
 
 impl Config {
@@ -103,6 +104,10 @@ impl Config {
             shuffle: asked.shuffle,
             blocking_threads,
             blocking_idle: asked.blocking_idle.unwrap_or(BLOCKING_IDLE),
+            busy_poll: asked
+                .busy_poll
+                .or(env("SWARD_BUSY_POLL", parse_duration)?)
+                .unwrap_or(Duration::ZERO),
         })
     }
 }
@@ -132,6 +137,7 @@ pub(crate) struct Asked {
     pub(crate) shuffle: Option<u64>,
     pub(crate) blocking_threads: Option<usize>,
     pub(crate) blocking_idle: Option<Duration>,
+    pub(crate) busy_poll: Option<Duration>,
 }
 
 fn invalid(text: String) -> io::Error {
@@ -168,6 +174,20 @@ pub(crate) fn parse_size(text: &str) -> Option<usize> {
     digits.parse::<usize>().ok()?.checked_mul(unit)
 }
 
+/// A whole number with a unit: `ns`, `us`, `ms` or `s`; 0 needs none.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let n: u64 = digits.parse().ok()?;
+    match &text[digits.len()..] {
+        "ns" => Some(Duration::from_nanos(n)),
+        "us" => Some(Duration::from_micros(n)),
+        "ms" => Some(Duration::from_millis(n)),
+        "s" => Some(Duration::from_secs(n)),
+        "" if n == 0 => Some(Duration::ZERO),
+        _ => None,
+    }
+}
+
 fn parse_deadlock(text: &str) -> Option<OnDeadlock> {
     match text {
         "report" => Some(OnDeadlock::Report),
@@ -197,6 +217,15 @@ mod tests {
         assert_eq!(parse_size("64Q"), None);
         assert_eq!(parse_size("99999999999999G"), None);
         assert_eq!(parse_size("K"), None);
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("50us"), Some(Duration::from_micros(50)));
+        assert_eq!(parse_duration("2ms"), Some(Duration::from_millis(2)));
+        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
+        assert_eq!(parse_duration("50"), None);
+        assert_eq!(parse_duration("us"), None);
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod group;
 #[allow(unsafe_code)]
 mod hub;
 mod interval;
+pub mod io;
 mod join;
 mod join_future;
 mod local;

@@ -64,11 +64,15 @@ pub(crate) fn place() -> Place {
             }
             Place::Task(hub, fiber)
         }
-        Caller::Hub(_) => panic!(
-            "sward: a callback of the scheduler tried to wait; spawn a task for what must wait"
-        ),
+        Caller::Hub(_) => callback(),
+        Caller::Thread if current::is_waiting_forbidden() => callback(),
         Caller::Thread => Place::Thread,
     }
+}
+
+#[cold]
+fn callback() -> ! {
+    panic!("sward: a callback of the scheduler tried to wait; spawn a task for what must wait")
 }
 
 #[cold]

@@ -74,7 +74,8 @@ impl fmt::Debug for Runtime {
 /// Sets the knobs of a [`Runtime`].
 ///
 /// What is not set here is taken from the environment (`SWARD_WORKERS`, `SWARD_STACK_SIZE`,
-/// `SWARD_DEADLOCK`, `SWARD_SIGQUIT`, `SWARD_BLOCKING_THREADS`), then from the defaults.
+/// `SWARD_DEADLOCK`, `SWARD_SIGQUIT`, `SWARD_BLOCKING_THREADS`, `SWARD_BUSY_POLL`), then from the
+/// defaults.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until build is called"]
 pub struct RuntimeBuilder {
@@ -131,6 +132,16 @@ impl RuntimeBuilder {
     /// process is aborted (default 1 s).
     pub fn unwind_wait(mut self, limit: Duration) -> Self {
         self.asked.unwind_wait = Some(limit);
+        self
+    }
+
+    /// Sets how long a worker polls before it sleeps (default 0: not at all).
+    ///
+    /// Waking a sleeping processor takes most of a round trip over loopback. A worker that polls
+    /// answers sooner, and keeps its processor busy for that long after each thing it has done;
+    /// more than the pauses between messages gains nothing. Once it sleeps it uses none.
+    pub fn busy_poll(mut self, limit: Duration) -> Self {
+        self.asked.busy_poll = Some(limit);
         self
     }
 
@@ -220,9 +231,9 @@ impl RuntimeBuilder {
         overflow::install(lookup);
         // All polls first: nothing has to be undone when one cannot be had.
         let made: io::Result<Vec<_>> = (0..config.workers).map(|_| hub::build_poll()).collect();
-        let (polls, bells): (Vec<_>, Vec<_>) = made?.into_iter().unzip();
-        let acquire = |bell| WorkerShared::acquire(bell, config.virtual_clock);
-        let workers = bells.into_iter().map(acquire).collect();
+        let (polls, entrances): (Vec<_>, Vec<_>) = made?.into_iter().unzip();
+        let acquire = |entrance| WorkerShared::acquire(entrance, config.virtual_clock);
+        let workers = entrances.into_iter().map(acquire).collect();
         let budget = Budget::detect(config.max_stacks, config.spec, memory::guard_is_vma());
         let upcalls = Upcalls {
             watch: deadlock::watch,
@@ -278,9 +289,13 @@ fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<W
             std::process::abort()
         })
     });
-    if !ended {
-        current::enter(hub, || hub.cancel_unstarted());
-    }
+    current::enter(hub, || {
+        if !ended {
+            hub.cancel_unstarted();
+        }
+        // Also where the poller itself must stay: nobody looks at it any more.
+        hub.close_poller();
+    });
     let leaked = if ended { Vec::new() } else { hub.list() };
     let generators = hub.lent();
     let stays = !leaked.is_empty() || generators > 0;

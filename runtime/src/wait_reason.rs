@@ -61,6 +61,10 @@ pub enum WaitKind {
     Blocking,
     /// A future: [`block_on`](fn@crate::block_on).
     Future,
+    /// A descriptor that can be read; the object is its number.
+    Readable,
+    /// A descriptor that can be written to; the object is its number.
+    Writable,
     /// Something that a layer above named.
     Other(&'static str),
 }
@@ -126,6 +130,8 @@ impl fmt::Display for WaitReason {
             WaitKind::Select => return write!(f, "select of {} arms", self.object),
             WaitKind::Blocking => return write!(f, "blocking job {}", self.object),
             WaitKind::Future => "future",
+            WaitKind::Readable => return write!(f, "descriptor {} to be readable", self.object),
+            WaitKind::Writable => return write!(f, "descriptor {} to be writable", self.object),
             WaitKind::Mutex => "mutex",
             WaitKind::Event => "event",
             WaitKind::RwLock => "rwlock",

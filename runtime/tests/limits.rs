@@ -171,8 +171,6 @@ fn tasks_that_wait_for_a_stack_are_in_the_dump() {
                 })
             };
             until(|| runtime.stats().live == 2);
-            let dump = runtime.dump();
-            let count = |s| dump.tasks().iter().filter(|t| t.state == s).count();
             until(|| {
                 let tasks = runtime.dump().tasks();
                 tasks
@@ -181,6 +179,8 @@ fn tasks_that_wait_for_a_stack_are_in_the_dump() {
                     .count()
                     == 2
             });
+            let dump = runtime.dump();
+            let count = |s| dump.tasks().iter().filter(|t| t.state == s).count();
             assert_eq!(dump.tasks().len(), 11, "{dump}");
             assert_eq!(count(TaskState::Unstarted), 9, "{dump}");
             assert!(dump.to_string().contains("9 unstarted"), "{dump}");

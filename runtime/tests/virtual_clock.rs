@@ -633,17 +633,17 @@ fn blocking_jobs_hold_it() {
         runtime.run(|| {
             let begun = now();
             let day = Duration::from_secs(86_400);
-            let sleeper = sward_runtime::spawn(move || {
+            let sleeper = spawn(move || {
                 sleep(day);
                 now()
             });
             let (tell, told) = std::sync::mpsc::channel();
-            let job = sward_runtime::spawn(move || {
+            let job = spawn(move || {
                 sward_runtime::blocking(move || told.recv().unwrap());
                 now()
             });
-            let thread = std::thread::spawn(move || {
-                std::thread::yield_now();
+            let thread = thread::spawn(move || {
+                thread::yield_now();
                 tell.send(()).unwrap();
             });
             assert_eq!(job.join().unwrap(), begun);

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 
 thread_local! {
     static HUB: Cell<*const Hub> = const { Cell::new(std::ptr::null()) };
+    static NO_WAITING: Cell<bool> = const { Cell::new(false) };
     static PARKER: OnceCell<Arc<ThreadParker>> = const { OnceCell::new() };
     /// Needs no destructor, so it can be read at the very end of the thread too.
     static NUMBER: u64 = LAST.fetch_add(1, Relaxed) + 1;
@@ -52,6 +53,23 @@ pub(crate) fn caller() -> Caller {
             None => Caller::Hub(hub),
         },
     }
+}
+
+/// Runs `f` on an ordinary thread in place of a worker: it must not wait.
+pub(crate) fn forbid_waiting<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            NO_WAITING.set(self.0);
+        }
+    }
+    let _restore = Restore(NO_WAITING.replace(true));
+    f()
+}
+
+/// Whether the calling thread is inside `forbid_waiting`.
+pub(crate) fn is_waiting_forbidden() -> bool {
+    NO_WAITING.get()
 }
 
 /// The id of the calling task, 0 where there is none.

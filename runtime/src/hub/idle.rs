@@ -12,14 +12,16 @@
 //! - spawner: 1. puts the task in; 2. light barrier; 3. looks at `searching`.
 //!
 //! Sleep: on the mio poller, whose bell the inbox rings; until the next timer if there is one.
-//! mio counts in whole milliseconds, so a timed sleep is a `ppoll` on the poller's descriptor.
+//! mio counts in whole milliseconds, so the end of a timed sleep is a `ppoll` on the poller's
+//! descriptor.
+//!
 //! Virtual clock (design R9): before it sleeps the hub moves the time on to the next timer, if
 //! nothing can happen before that one fires: no task is ready, no mail waits, no task was put in
-//! from outside, and `RuntimeShared::outside` counts nothing that is under way. Such a runtime has
-//! one worker: with several, a consistent look at all of them would have to count every message in
-//! flight. The last one that ends outside: 1. wakes whom it serves; 2. counts down; 3. rouses the
-//! worker. The worker: 1. says that it sleeps; 2. looks at the count; 3. looks at the mail. So it
-//! neither misses the wake nor sleeps over the last of them.
+//! from outside, nobody waits for a descriptor, and `RuntimeShared::outside` counts nothing that is
+//! under way. Such a runtime has one worker: with several, a consistent look at all of them would
+//! have to count every message in flight. The last one that ends outside: 1. wakes whom it serves;
+//! 2. counts down; 3. rouses the worker. The worker: 1. says that it sleeps; 2. looks at the count;
+//! 3. looks at the mail. So it neither misses the wake nor sleeps over the last of them.
 //!
 //! When every worker sleeps and no timer is left, only something outside can wake a task: the
 //! worker that went last stays on watch for a second and then reports (`deadlock`).
@@ -36,8 +38,6 @@ use super::worker::{Published, WorkerShared};
 use crate::clock::{self, Nanos};
 use crate::membarrier;
 
-pub(crate) const BELL: mio::Token = mio::Token(usize::MAX);
-
 /// How long a task must have waited before another worker takes it.
 const AGE: Nanos = 50_000;
 /// How long to stay awake for a reply.
@@ -50,10 +50,17 @@ const PATIENCE: Nanos = 2_000_000;
 const NAP: Duration = Duration::from_millis(1);
 /// The longest stretch that tasks may run before the poller is looked at.
 const POLL_EVERY: Nanos = 500_000;
+/// From here on a wait is first rounded down to milliseconds.
+const ROUGH: Duration = Duration::from_millis(2);
+/// Milliseconds after which it is time enough to look again.
+const YEAR: u64 = 31_536_000_000;
 /// A worker idle for that long gives memory back.
 const TIDY_AFTER: Duration = Duration::from_millis(500);
 /// Warm stacks that an idle worker keeps.
 const KEEP_WARM: usize = 256;
+
+/// The most events fetched in one go.
+const EVENTS: usize = 512;
 
 /// The poller and its buffer.
 pub(crate) struct Sleeper {
@@ -68,7 +75,7 @@ impl Sleeper {
     pub(crate) fn new(poll: mio::Poll) -> Self {
         Self {
             poll,
-            events: mio::Events::with_capacity(256),
+            events: mio::Events::with_capacity(EVENTS),
             polled: 0,
             untidy: false,
         }
@@ -84,7 +91,24 @@ impl Sleeper {
         }
     }
 
-    fn poll(&mut self, timeout: Option<Duration>) {
+    /// Whether no event waits to be told of.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Takes the events out, so that nothing is borrowed while others are called.
+    pub(super) fn take_events(&mut self) -> mio::Events {
+        std::mem::replace(&mut self.events, mio::Events::with_capacity(0))
+    }
+
+    /// Puts the buffer back.
+    pub(super) fn put_events(&mut self, mut events: mio::Events) {
+        events.clear();
+        self.events = events;
+    }
+
+    pub(super) fn poll(&mut self, timeout: Option<Duration>) {
         if let Err(e) = self.poll.poll(&mut self.events, timeout)
             && e.kind() != io::ErrorKind::Interrupted
         {
@@ -92,15 +116,21 @@ impl Sleeper {
         }
     }
 
-    /// Waits until the bell rings, something is ready, or `timeout` has passed (`false`).
+    /// Waits until the bell rings, something is ready, or about `timeout` has passed (`false`).
     fn wait(&mut self, timeout: Option<Duration>) -> bool {
         if let Some(timeout) = timeout
-            && !ppoll(self.poll.as_raw_fd(), timeout)
+            && timeout < ROUGH
         {
-            return false;
+            if !ppoll(self.poll.as_raw_fd(), timeout) {
+                return false;
+            }
+            self.poll(Some(Duration::ZERO));
+            return true;
         }
-        self.poll(timeout.map(|_| Duration::ZERO));
-        true
+        // One system call; what is left of a millisecond is waited for after it.
+        let whole = |t: Duration| Duration::from_millis(t.as_millis().try_into().unwrap_or(YEAR));
+        self.poll(timeout.map(whole));
+        timeout.is_none() || !self.is_empty()
     }
 }
 
@@ -189,14 +219,18 @@ impl Hub {
             let may_search =
                 told || (self.unstarted_elsewhere() && !self.rt.searching.swap(true, AcqRel));
             if may_search && self.search() {
-                return;
+                return self.dispatch();
             }
         }
-        if self.until_next(None).is_some_and(|t| t < NAP) {
+        if self.poll_before_sleep() {
+            self.now.set(clock::real_nanos());
+        } else if self.until_next(None).is_some_and(|t| t < NAP) {
             self.doze(None);
         } else {
             self.sleep();
         }
+        // Not before the worker counts as awake: see `sight/deadlock.rs`.
+        self.dispatch();
     }
 
     /// Told to search, but busy again: somebody else may.
@@ -213,7 +247,10 @@ impl Hub {
     /// (`Timers::next_deadline`); the next one then follows, and no task has seen it.
     fn next_jump(&self) -> Option<Nanos> {
         // In this order: what ended outside has sent its mail before it counted down.
-        if !self.shared.clock.is_virtual() || self.rt.outside() > 0 {
+        if !self.shared.clock.is_virtual()
+            || self.rt.outside() > 0
+            || self.shared.poller.is_waited_for()
+        {
             return None;
         }
         let quiet = self.shared.inbox.is_empty() && self.rt.injector.is_empty();

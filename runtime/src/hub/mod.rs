@@ -35,6 +35,7 @@
 pub(crate) mod cell;
 pub(crate) mod control;
 pub(crate) mod current;
+mod dispatch;
 pub(crate) mod extras;
 pub(crate) mod fuse;
 mod idle;
@@ -43,6 +44,7 @@ pub(crate) mod inner;
 pub(crate) mod jobs;
 pub(crate) mod locals;
 pub(crate) mod owner;
+pub(crate) mod poller;
 pub(crate) mod question;
 pub(crate) mod ready;
 mod roll;
@@ -67,11 +69,12 @@ use self::cell::TaskRef;
 use self::control::Fiber;
 use self::idle::{Replies, Sleeper};
 use self::locals::Heritage;
+use self::poller::{Ready, Token};
 use self::ready::{Next, ReadyQueue};
 use self::shared::RuntimeShared;
 use self::shuffle::Shuffle;
 use self::timers::Timers;
-use self::worker::{Mail, Published, WorkerShared};
+use self::worker::{Entrance, Mail, Published, WorkerShared};
 use crate::clock::{self, Nanos};
 use crate::fiber::stack::StackPool;
 use crate::fork;
@@ -85,9 +88,18 @@ const MAIL: usize = 256;
 /// Operations that a task may do without a park before it yields (design R5).
 pub(crate) const BUDGET: u32 = 256;
 
-/// What a timer does: a fiber's address, with the lowest bit set for a time-out frame.
+/// What a timer does: a fiber's address, with the lowest bit set for a time-out frame; or the
+/// token of a driver, with the second bit set.
 #[derive(Clone, Copy)]
 struct Target(usize);
+
+impl Target {
+    const TOKEN: usize = 2;
+
+    fn token(token: Token) -> Self {
+        Self(token.to_word() << 2 | Self::TOKEN)
+    }
+}
 
 pub(crate) struct Hub {
     pub(crate) index: usize,
@@ -302,6 +314,7 @@ impl Hub {
         published.ready.store(self.ready.borrow().len(), Relaxed);
         self.fire_due(self.shared.clock.read(now));
         self.sleeper.borrow_mut().poll_if_due(now, published);
+        self.dispatch();
     }
 
     fn read_mail(&self) {
@@ -344,6 +357,7 @@ impl Hub {
                 }
                 self.feed();
             }
+            Mail::Call(token) => self.call(token, Ready::NONE),
             Mail::Shutdown(at) => self.stop(at),
         }
     }
@@ -369,8 +383,9 @@ impl Hub {
     }
 }
 
-pub(crate) fn build_poll() -> io::Result<(mio::Poll, mio::Waker)> {
+pub(crate) fn build_poll() -> io::Result<(mio::Poll, Entrance)> {
     let poll = mio::Poll::new()?;
-    let waker = mio::Waker::new(poll.registry(), idle::BELL)?;
-    Ok((poll, waker))
+    let bell = mio::Waker::new(poll.registry(), poller::BELL)?;
+    let registry = poll.registry().try_clone()?;
+    Ok((poll, Entrance { bell, registry }))
 }

@@ -400,11 +400,11 @@ mod tests {
         let shuffle = std::cell::RefCell::new(crate::hub::shuffle::Shuffle::new(1, 0));
         let mut queue = queue(1..4);
         queue.push_shared(3);
-        (8..10).for_each(|i| queue.fast.push(i * 8));
+        (8..10).for_each(|i| queue.fast.push(word(i)));
         let mut seen = Vec::new();
         while let Some(next) = queue.pick(|n| shuffle.borrow_mut().below(n)) {
             seen.push(match next {
-                Next::Resume(fiber) => fiber.to_word() / 8,
+                Next::Resume(fiber) => fiber.to_word() / 8 - 1,
                 _ => 99,
             });
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::cell::{KILLED, TaskRef};
 use super::control::{FIRED, Fiber, FrameEnd, HOOKED, KILL, Wake};
+use super::poller::Token;
 use super::timers::TimerKey;
 use super::worker::Published;
 use super::{Hub, Target};
@@ -51,6 +52,9 @@ impl Hub {
     }
 
     fn fire(&self, target: Target, now: Nanos) {
+        if target.0 & Target::TOKEN != 0 {
+            return self.fire_token(Token::from_word(target.0 >> 2));
+        }
         // SAFETY: a fiber's timers are cancelled before it ends, and its word carries one tag bit.
         let fiber: Fiber = unsafe { FiberRef::from_word(target.0 & !1) };
         let control = fiber.header();

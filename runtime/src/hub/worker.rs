@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 
 use super::cell::TaskRef;
 use super::inbox::Inbox;
+use super::poller::{Poller, Token};
 use super::question::{Question, TaskInfo};
 use super::unstarted::Unstarted;
 use crate::clock::{Clock, Nanos};
@@ -33,13 +34,22 @@ pub(crate) enum Mail {
     Census(Arc<Question<StackCensus>>),
     /// A stack has come free somewhere.
     StackFreed,
+    /// Call who is registered with that token.
+    Call(Token),
     /// End: kill everything; what has not ended by then is leaked.
     Shutdown(Nanos),
+}
+
+/// How others reach a worker's epoll instance.
+pub(crate) struct Entrance {
+    pub(crate) bell: mio::Waker,
+    pub(crate) registry: mio::Registry,
 }
 
 pub(crate) struct WorkerShared {
     pub(crate) inbox: Inbox<Mail>,
     bell: ShortLock<Option<Arc<mio::Waker>>>,
+    pub(crate) poller: Poller,
     pub(crate) unstarted: Unstarted,
     /// Set by whoever found this worker asleep and wants it to look for work.
     pub(crate) told_to_search: AtomicBool,
@@ -68,6 +78,8 @@ pub(crate) struct Published {
     pub(crate) finished: AtomicU64,
     pub(crate) wakes: AtomicU64,
     pub(crate) polls: AtomicU64,
+    /// Events of the poller, the bell's not counted.
+    pub(crate) events: AtomicU64,
     pub(crate) timers: AtomicUsize,
     pub(crate) stolen: AtomicU64,
     pub(crate) stacks: AtomicUsize,
@@ -100,6 +112,7 @@ impl Published {
             finished,
             &self.wakes,
             &self.polls,
+            &self.events,
         ] {
             c.store(0, Relaxed);
         }
@@ -118,12 +131,17 @@ static FREE: std::sync::LazyLock<ShortLock<Vec<&'static WorkerShared>>> =
     std::sync::LazyLock::new(|| ShortLock::new(Vec::new()));
 
 impl WorkerShared {
-    /// Takes one from the registry or makes one; it rings `bell` and lives by such a clock.
-    pub(crate) fn acquire(bell: mio::Waker, virtual_clock: bool) -> &'static Self {
+    /// Takes one from the registry or makes one, for the worker with that entrance, which lives by
+    /// such a clock.
+    pub(crate) fn acquire(
+        Entrance { bell, registry }: Entrance,
+        virtual_clock: bool,
+    ) -> &'static Self {
         let worker: &'static Self = FREE.lock().pop().unwrap_or_else(|| {
             Box::leak(Box::new(Self {
                 inbox: Inbox::new(),
                 bell: ShortLock::new(None),
+                poller: Poller::new(),
                 unstarted: Unstarted::new(),
                 told_to_search: AtomicBool::new(false),
                 published: Published::default(),
@@ -134,12 +152,14 @@ impl WorkerShared {
         worker.published.reset();
         worker.clock.set_virtual(virtual_clock);
         *worker.bell.lock() = Some(Arc::new(bell));
+        worker.poller.open(registry);
         worker
     }
 
-    /// Closes the bell of a worker that was never started.
+    /// Closes bell and poller of a worker that was never started, or has ended.
     pub(crate) fn silence(&self) {
         drop(self.bell.lock().take());
+        self.poller.close();
     }
 
     /// Gives it back after its runtime has ended without leaking a task.

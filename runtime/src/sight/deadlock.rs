@@ -1,8 +1,10 @@
 //! The report for when nothing can ever wake again (gevent's `LoopExit`, Go's "all goroutines
 //! are asleep").
 //!
-//! Condition: every worker, of all runtimes, sleeps without a timer; no mail waits and no unstarted
-//! task (but for a stack); nothing is counted that goes on outside for a task; at least one task is parked, and at least one ordinary thread waits
+//! Condition: every worker, of all runtimes, sleeps without a timer, and no descriptor that they
+//! watch has somebody who waits for it; no mail waits and no unstarted task (but for a stack);
+//! nothing is counted that goes on outside for a task; at least one task is parked, and at least one
+//! ordinary thread waits
 //! without a limit (in `run`, a `join`, a channel...). Without such a thread the process is doing something of its own, and
 //! tasks that wait for it are no mistake. It is a report: threads outside may hold what the
 //! tasks wait for, and the runtime cannot see that.
@@ -73,8 +75,15 @@ fn is_dead(rt: &RuntimeShared) -> bool {
         && ThreadParker::blocked() > 0
         && sources() == 0
         // The thread may wait for another runtime, and so may these tasks.
-        && registry::all().iter().all(|other| other.quiet.load(Relaxed) == other.workers.len())
+        && registry::all().iter().all(is_silent)
         && rt.reported_at.swap(life, Relaxed) != life
+}
+
+/// Whether all workers sleep, and no descriptor can wake them.
+fn is_silent(rt: &Arc<RuntimeShared>) -> bool {
+    // In this order: an event takes its waiter out after its worker counts as awake.
+    rt.workers.iter().all(|w| !w.poller.is_waited_for())
+        && rt.quiet.load(Relaxed) == rt.workers.len()
 }
 
 /// Prints from a thread of its own: the listing needs the workers, and this one is asleep.

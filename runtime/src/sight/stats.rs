@@ -31,6 +31,10 @@ pub struct Stats {
     pub wakes: u64,
     /// Looks at the poller so far, sleeps not counted.
     pub polls: u64,
+    /// Events of descriptors so far.
+    pub events: u64,
+    /// Descriptors that workers watch now.
+    pub sources: usize,
     /// Timers that are set now.
     pub timers: usize,
     /// Tasks that a worker took over from another so far.
@@ -62,6 +66,8 @@ impl Stats {
             sum.switches += p.switches.load(Relaxed);
             sum.wakes += p.wakes.load(Relaxed);
             sum.polls += p.polls.load(Relaxed);
+            sum.events += p.events.load(Relaxed);
+            sum.sources += worker.poller.len();
             sum.timers += p.timers.load(Relaxed);
             sum.taken_over += p.stolen.load(Relaxed);
         }

@@ -139,6 +139,10 @@ impl<P> WaitQueue<P> {
             prev: NIL,
             next: NIL,
         };
+        if self.nodes.is_empty() {
+            // Most queues never have more, and some are one of a million.
+            self.nodes.reserve_exact(1);
+        }
         self.nodes.push(node);
         self.free = index;
     }
@@ -342,7 +346,18 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
         state: ShortGuard<'_, S>,
         payload: Option<P>,
     ) -> Result<Parked, Waited<P>> {
-        self.line_up_then(state, payload, || {})
+        self.line_up_with(state, payload, false, || {})
+    }
+
+    /// As [`line_up`](Self::line_up), at the head of the line if `first`.
+    #[inline(always)]
+    pub(crate) fn line_up_at(
+        self,
+        state: ShortGuard<'_, S>,
+        payload: Option<P>,
+        first: bool,
+    ) -> Result<Parked, Waited<P>> {
+        self.line_up_with(state, payload, first, || {})
     }
 
     /// As [`line_up`](Self::line_up), and does `then` between unlocking and waiting. (Not if the
@@ -352,6 +367,17 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
         self,
         state: ShortGuard<'_, S>,
         payload: Option<P>,
+        then: impl FnOnce(),
+    ) -> Result<Parked, Waited<P>> {
+        self.line_up_with(state, payload, false, then)
+    }
+
+    #[inline(always)]
+    fn line_up_with(
+        self,
+        state: ShortGuard<'_, S>,
+        payload: Option<P>,
+        first: bool,
         then: impl FnOnce(),
     ) -> Result<Parked, Waited<P>> {
         // A local, so that a panic of `place` unlocks before it drops the payload, whose
@@ -364,7 +390,7 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                 // task goes on (or a waker has taken it out); only a task that is never resumed
                 // stays in, and its cell is leaked with its stack.
                 let waiter = unsafe { Queued::task(&fiber.header().task, park) };
-                let ticket = (self.queue)(&mut state).push(waiter, payload, false);
+                let ticket = (self.queue)(&mut state).push(waiter, payload, first);
                 drop(state);
                 then();
                 hub.prepare_park(fiber, (self.reason)(), self.deadline.map(clock::nanos));
@@ -374,7 +400,7 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                 let parker = park::fresh_parker();
                 // SAFETY: as above; `parker` lives until `settle` has returned.
                 let waiter = unsafe { Queued::thread(&parker) };
-                let ticket = (self.queue)(&mut state).push(waiter, payload, false);
+                let ticket = (self.queue)(&mut state).push(waiter, payload, first);
                 drop(state);
                 then();
                 park::block_thread(&parker, self.deadline);
@@ -391,7 +417,7 @@ impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
                     drop(state);
                     return Err(Waited::Refused(payload));
                 }
-                let first = self.unwinding == Unwinding::Block;
+                let first = first || self.unwinding == Unwinding::Block;
                 let parker = ThreadParker::new();
                 // SAFETY: as above.
                 let waiter = unsafe { Queued::thread(&parker) };

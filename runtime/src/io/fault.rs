@@ -1,0 +1,93 @@
+//! The errors of this folder: `io::Error`s whose text says what happened to which descriptor, and
+//! what to do.
+
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+
+use crate::fork;
+use crate::wait_reason::WaitReason;
+
+/// What an operation on a closed [`Source`](super::Source) fails with, inside of an
+/// [`io::Error`]: `error.get_ref().is_some_and(|e| e.is::<Closed>())`, or [`is_closed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    fd: RawFd,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "descriptor {} is closed: somebody called close on this Source (EBADF)",
+            self.fd
+        )
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// Returns whether `error` says that the `Source` was closed.
+///
+/// # Examples
+/// ```
+/// use sward_runtime::io::{Direction, Limit, Source, is_closed};
+/// let (reader, _writer) = std::io::pipe()?;
+/// let source = Source::new(reader)?;
+/// source.close()?;
+/// let error = source.ready(Direction::Read, Limit::NONE).unwrap_err();
+/// assert!(is_closed(&error));
+/// # std::io::Result::Ok(())
+/// ```
+pub fn is_closed(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|e| e.is::<Closed>())
+}
+
+#[cold]
+pub(super) fn closed(fd: RawFd) -> io::Error {
+    io::Error::other(Closed { fd })
+}
+
+#[cold]
+pub(super) fn timed_out(what: WaitReason) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("the time-out passed while waiting for {what}"),
+    )
+}
+
+#[cold]
+pub(super) fn unwinding(what: WaitReason) -> io::Error {
+    io::Error::other(format!(
+        "this task would have to wait for {what}, but it unwinds (a panic, a kill or a time-out) \
+         and may not park; wait in a task of its own (sward::defer)"
+    ))
+}
+
+#[cold]
+pub(super) fn forked() -> io::Error {
+    io::Error::other(fork::TEXT)
+}
+
+/// Says what a failed registration means.
+#[cold]
+pub(super) fn registration(fd: RawFd, e: io::Error) -> io::Error {
+    let what = match e.raw_os_error() {
+        Some(libc::EPERM) => {
+            "it is a regular file or a directory, which is never waited for: do the operation on a \
+             thread that may block"
+        }
+        Some(libc::EEXIST) => {
+            "another Source of this worker has the same descriptor: share that one (Arc), or \
+             duplicate the descriptor"
+        }
+        Some(libc::EBADF) => "it is not open (somebody has closed it behind its owner's back)",
+        Some(libc::ENOSPC) => "the limit /proc/sys/fs/epoll/max_user_watches is reached",
+        Some(libc::ENOMEM) => "the kernel has no memory for it",
+        _ => return e,
+    };
+    io::Error::new(
+        e.kind(),
+        format!("descriptor {fd} cannot be waited for: {what} ({e})"),
+    )
+}

@@ -1,0 +1,88 @@
+//! The system calls of this folder, each as a function without a pointer in it.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+
+/// `-1` is an error.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
+
+/// Sets `O_NONBLOCK`, if it is not set.
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a command without a pointer.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    if flags & libc::O_NONBLOCK == 0 {
+        let flags = flags | libc::O_NONBLOCK;
+        // SAFETY: as above.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) })?;
+    }
+    Ok(())
+}
+
+/// A descriptor on which every operation fails with `EBADF`; the process has one.
+fn hollow() -> io::Result<&'static OwnedFd> {
+    static HOLLOW: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(fd) = HOLLOW.get() {
+        return Ok(fd);
+    }
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: a path that ends in a zero.
+    let fd = check(unsafe { libc::open(c"/".as_ptr(), flags) })?;
+    // SAFETY: it was just opened, and nobody else knows it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(HOLLOW.get_or_init(|| fd))
+}
+
+/// Makes sure that [`hollow_out`] will not be short of a descriptor.
+pub(super) fn prepare_hollow() {
+    let _ = hollow();
+}
+
+/// Closes what `fd` leads to, and keeps the number taken.
+pub(super) fn hollow_out(fd: RawFd) -> io::Result<()> {
+    let hollow = hollow()?;
+    loop {
+        // SAFETY: numbers only; whoever owns `fd` goes on to own the number.
+        match check(unsafe { libc::dup3(hollow.as_raw_fd(), fd, libc::O_CLOEXEC) }) {
+            // EBUSY: a race with an `open` elsewhere that is about to be over.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) => {}
+            done => return done.map(drop),
+        }
+    }
+}
+
+/// `poll(2)` without waiting.
+pub(super) fn poll_now(fds: &mut [libc::pollfd]) -> io::Result<usize> {
+    loop {
+        let n = fds.len() as libc::nfds_t;
+        // SAFETY: the pointer and the length of one slice.
+        match check(unsafe { libc::poll(fds.as_mut_ptr(), n, 0) }) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done.map(|n| n as usize),
+        }
+    }
+}
+
+/// An epoll instance of its own.
+pub(super) fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: no pointer.
+    let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: it was just made, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds `fd` to an epoll instance, for the events that `poll` calls by the same numbers.
+pub(super) fn epoll_add(epoll: &OwnedFd, fd: RawFd, events: libc::c_short) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: events as u16 as u32,
+        u64: 0,
+    };
+    let (epoll, add) = (epoll.as_raw_fd(), libc::EPOLL_CTL_ADD);
+    // SAFETY: `event` outlives the call.
+    check(unsafe { libc::epoll_ctl(epoll, add, fd, &raw mut event) }).map(drop)
+}
