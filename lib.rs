@@ -46,6 +46,10 @@ struct CaveatsPage;
 struct GeneratorsPage;
 
 #[cfg(doctest)]
+#[doc = include_str!("docs/observing.md")]
+struct ObservingPage;
+
+#[cfg(doctest)]
 #[doc = include_str!("docs/queues.md")]
 struct QueuesPage;
 

@@ -18,12 +18,12 @@ use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 use std::vec;
 
-use crate::cancel;
 use crate::config::BLOCKING_IDLE;
 use crate::error::JoinError;
 use crate::hub::current;
 use crate::hub::jobs::Jobs;
 use crate::join::JoinHandle;
+use crate::lend;
 use crate::park::{self, Place};
 use crate::runtime;
 use crate::spawn;
@@ -74,7 +74,7 @@ where
 {
     match park::place() {
         Place::Thread => Ok(f()),
-        Place::Unwinding(..) => Ok(cancel::on_worker_stack(f)),
+        Place::Unwinding(..) => Ok(lend::on_worker_stack(f)),
         Place::Task(hub, _) => {
             park::checkpoint();
             let key = hub.rt.jobs.start(f, Location::caller())?;
@@ -207,7 +207,7 @@ impl BlockingPool {
             return f();
         }
         if let Place::Unwinding(..) = park::place() {
-            return cancel::on_worker_stack(f);
+            return lend::on_worker_stack(f);
         }
         park::checkpoint();
         match wait(self.spawn(f)) {

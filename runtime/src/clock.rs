@@ -143,3 +143,33 @@ pub(crate) fn instant(at: Nanos) -> Option<Instant> {
     }
     epoch().checked_add(Duration::from_nanos(at))
 }
+
+/// An age that fits into nine columns.
+pub(crate) fn human(age: Duration) -> String {
+    let s = age.as_secs_f64();
+    match s {
+        _ if s < 1e-6 => format!("{} ns", age.as_nanos()),
+        _ if s < 1e-3 => format!("{:.0} us", s * 1e6),
+        _ if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        _ if s < 600.0 => format!("{s:.1} s"),
+        _ => format!("{:.0} min", s / 60.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_fit() {
+        for (nanos, text) in [
+            (0, "0 ns"),
+            (1023, "1 us"),
+            (1_500_000, "1.5 ms"),
+            (61_000_000_000, "61.0 s"),
+            (7_200_000_000_000, "120 min"),
+        ] {
+            assert_eq!(human(Duration::from_nanos(nanos)), text);
+        }
+    }
+}

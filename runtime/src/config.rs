@@ -1,6 +1,7 @@
 //! The knobs of a runtime, and the environment variables that set their defaults.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::fiber::stack::{DEFAULT_GUARD, DEFAULT_STACK, StackSpec};
@@ -35,6 +36,9 @@ pub(crate) struct Config {
     pub(crate) blocking_threads: usize,
     pub(crate) blocking_idle: Duration,
     pub(crate) busy_poll: Duration,
+    pub(crate) sampling: bool,
+    pub(crate) stall_threshold: Duration,
+    pub(crate) console: Option<PathBuf>,
 }
 
 impl Config {
@@ -108,6 +112,15 @@ impl Config {
                 .busy_poll
                 .or(env("SWARD_BUSY_POLL", parse_duration)?)
                 .unwrap_or(Duration::ZERO),
+            sampling: asked
+                .sampling
+                .or(env("SWARD_SAMPLING", parse_flag)?)
+                .unwrap_or(false),
+            stall_threshold: asked
+                .stall_threshold
+                .or(env("SWARD_STALL", parse_duration)?)
+                .unwrap_or(Duration::from_secs(1)),
+            console: asked.console.clone(),
         })
     }
 }
@@ -138,6 +151,9 @@ pub(crate) struct Asked {
     pub(crate) blocking_threads: Option<usize>,
     pub(crate) blocking_idle: Option<Duration>,
     pub(crate) busy_poll: Option<Duration>,
+    pub(crate) sampling: Option<bool>,
+    pub(crate) stall_threshold: Option<Duration>,
+    pub(crate) console: Option<PathBuf>,
 }
 
 fn invalid(text: String) -> io::Error {
@@ -176,6 +192,9 @@ pub(crate) fn parse_size(text: &str) -> Option<usize> {
 
 /// A whole number with a unit: `ns`, `us`, `ms` or `s`; 0 needs none.
 fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "off" {
+        return Some(Duration::MAX);
+    }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let n: u64 = digits.parse().ok()?;
     match &text[digits.len()..] {
@@ -226,6 +245,13 @@ mod tests {
         assert_eq!(parse_duration("0"), Some(Duration::ZERO));
         assert_eq!(parse_duration("50"), None);
         assert_eq!(parse_duration("us"), None);
+        let ms = |n| Some(Duration::from_millis(n));
+        assert_eq!(parse_duration("250ms"), ms(250));
+        assert_eq!(parse_duration("3s"), ms(3000));
+        assert_eq!(parse_duration("off"), Some(Duration::MAX));
+        for wrong in ["", "5", "s", "-1s", "99999999999999999999s"] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

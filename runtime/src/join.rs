@@ -14,7 +14,6 @@ use crate::hub::control::Wake;
 use crate::hub::extras::{Exit, Listener};
 use crate::hub::waiter::{ThreadParker, Waiter};
 use crate::park::{self, Place};
-use crate::sight::stall;
 use crate::spawn;
 use crate::sync::select::{Arm, Slot};
 use crate::sync::short_lock::ShortLock;
@@ -215,12 +214,11 @@ impl<T> Arm for Ending<'_, T> {
     }
 }
 
-/// Blocks the calling ordinary thread until the task has ended, whatever `timeout` frames say, and
-/// calls `look` now and then.
-pub(crate) fn join_watching<T>(mut key: Key<T>, mut look: impl FnMut()) -> Result<T, JoinError> {
+/// Blocks the calling ordinary thread until the task has ended, whatever `timeout` frames say.
+pub(crate) fn join_thread<T>(mut key: Key<T>) -> Result<T, JoinError> {
     let parker = ThreadParker::new();
     while key.set_joiner(Waiter::Thread(parker.clone())) {
-        parker.wait_watching(stall::EVERY, &mut look);
+        parker.wait(None);
     }
     key.take()
 }

@@ -32,7 +32,6 @@ mod completion;
 mod config;
 mod error;
 #[allow(unsafe_code)]
-#[allow(dead_code)] // groups and pools come next
 mod family;
 #[allow(unsafe_code)]
 mod fiber;
@@ -48,6 +47,7 @@ mod interval;
 pub mod io;
 mod join;
 mod join_future;
+mod lend;
 mod local;
 mod macros;
 #[allow(unsafe_code)]
@@ -77,7 +77,7 @@ mod wait_reason;
 
 pub use block_on::block_on;
 pub use blocking::{BlockingPool, blocking, spawn_blocking};
-pub use cancel::{defer, on_switch, on_worker_stack, shield, without_parking};
+pub use cancel::{defer, on_switch, shield, without_parking};
 pub use completion::{
     Completed, TaskEnd, as_completed, kill_all, kill_all_timeout, wait_any, wait_n,
 };
@@ -91,13 +91,16 @@ pub use hub::question::TaskState;
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
 pub use join_future::JoinFuture;
+pub use lend::on_worker_stack;
 pub use local::{AccessError, LocalKey};
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use pool::{Imap, ImapUnordered, Pool, PoolFull};
 pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
 pub use scope::{Scope, ScopedJoinHandle, scope};
-pub use sight::dump::{Dump, DumpedTask, dump};
-pub use sight::stats::{Stats, stack_census, stats};
+pub use sight::dump::{Dump, DumpOptions, DumpedTask, dump, dump_with};
+pub use sight::stall::Stall;
+pub use sight::stats::{Histogram, Stats, stack_census, stats};
+pub use sight::symbols::{TaskBacktrace, TaskFrame};
 pub use spawn::{Builder, spawn, spawn_after, spawn_local};
 pub use sward_macros::{main, test};
 pub use task::{Task, current};

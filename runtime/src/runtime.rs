@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -22,18 +23,21 @@ use crate::fiber::overflow::{self, AltStack};
 use crate::hub::cell::TaskRef;
 use crate::hub::control::ENDED;
 use crate::hub::current;
-use crate::hub::question::TaskInfo;
+use crate::hub::question::{RollCall, TaskInfo};
 use crate::hub::shared::{RuntimeShared, Upcalls};
 use crate::hub::waiter::ThreadParker;
+use crate::hub::watch;
 use crate::hub::worker::{Mail, WorkerShared};
 use crate::hub::{self, Hub, inner, start};
 use crate::join::{self, JoinHandle};
 use crate::membarrier;
 use crate::registry;
 use crate::report;
+use crate::sight::commands::About;
+use crate::sight::console::{self, Console};
 use crate::sight::deadlock;
-use crate::sight::dump::{self, Dump};
-use crate::sight::stall;
+use crate::sight::dump::{self, Dump, DumpOptions};
+use crate::sight::stall::{self, Stall};
 use crate::sight::stats::Stats;
 use crate::spawn::{self, Builder};
 use crate::sync::short_lock::ShortLock;
@@ -53,6 +57,7 @@ pub struct Runtime {
     tell: Sender<WorkerEnd>,
     /// Taken by the one who ends it.
     ends: ShortLock<Option<Receiver<WorkerEnd>>>,
+    console: ShortLock<Option<Console>>,
 }
 
 struct WorkerEnd {
@@ -74,12 +79,13 @@ impl fmt::Debug for Runtime {
 /// Sets the knobs of a [`Runtime`].
 ///
 /// What is not set here is taken from the environment (`SWARD_WORKERS`, `SWARD_STACK_SIZE`,
-/// `SWARD_DEADLOCK`, `SWARD_SIGQUIT`, `SWARD_BLOCKING_THREADS`, `SWARD_BUSY_POLL`), then from the
-/// defaults.
+/// `SWARD_DEADLOCK`, `SWARD_SIGQUIT`, `SWARD_STALL`, `SWARD_SAMPLING`, `SWARD_BLOCKING_THREADS`,
+/// `SWARD_BUSY_POLL`), then from the defaults.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until build is called"]
 pub struct RuntimeBuilder {
     asked: Asked,
+    on_stall: Option<stall::Hook>,
 }
 
 impl RuntimeBuilder {
@@ -219,6 +225,54 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Sets how long a task may keep its worker from others before stderr says so (default 1 s;
+    /// `Duration::MAX`: never).
+    ///
+    /// A monitor thread looks every 50 ms, or four times as often as the shortest limit, while any
+    /// worker is awake. It says once that a stall has begun and once that it has ended; a task that
+    /// keeps nobody from anything is none.
+    pub fn stall_threshold(mut self, limit: Duration) -> Self {
+        self.asked.stall_threshold = Some(limit);
+        self
+    }
+
+    /// Calls `f` with each stall, when it is noticed and when it is over, instead of writing to
+    /// stderr. It runs on the monitor's thread and must not block.
+    ///
+    /// # Examples
+    /// ```
+    /// let runtime = sward_runtime::Runtime::builder()
+    ///     .on_stall(|stall| eprintln!("a metric would be counted here: {stall}"))
+    ///     .build()?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn on_stall(mut self, f: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.on_stall = Some(stall::Hook(Arc::new(f)));
+        self
+    }
+
+    /// Sets whether the stack of a *running* task may be looked at, when it stalls its worker or a
+    /// dump with backtraces asks (default off).
+    ///
+    /// The task is interrupted by `SIGURG`, and its backtrace taken in the signal handler, which is
+    /// not strictly allowed there: see `docs/observing.md`. Tasks that are parked or wait for their
+    /// turn need no signal.
+    pub fn sampling(mut self, on: bool) -> Self {
+        self.asked.sampling = Some(on);
+        self
+    }
+
+    /// Opens a console for people at a Unix socket of that path: `help`, `ps`, `stack ID`, `kill ID`,
+    /// `stats` and more (default none). `docs/observing.md` tells of it.
+    ///
+    /// Only this user may connect (mode 0600). The socket goes with the runtime. `%p` in the path
+    /// stands for the process's number. The variable `SWARD_CONSOLE` opens one that is about all
+    /// runtimes of the process.
+    pub fn console(mut self, path: impl Into<PathBuf>) -> Self {
+        self.asked.console = Some(path.into());
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -246,6 +300,7 @@ impl RuntimeBuilder {
             shared: shared.clone(),
             tell: tell.clone(),
             ends: ShortLock::new(Some(ends)),
+            console: ShortLock::new(None),
         };
         for (index, poll) in polls.into_iter().enumerate() {
             let (rt, tell) = (shared.clone(), tell.clone());
@@ -266,6 +321,19 @@ impl RuntimeBuilder {
                 return Err(e);
             }
         }
+        stall::watch(&shared, self.on_stall);
+        if let Some(path) = &shared.config.console {
+            *runtime.console.lock() =
+                Some(Console::open(path, About::One(Arc::downgrade(&shared)))?);
+        }
+        console::from_environment();
+        if std::env::var_os("SWARD_CONSOLE").is_some() {
+            static ONCE: OnceLock<()> = OnceLock::new();
+            ONCE.get_or_init(|| at_exit(console::close));
+        }
+        if shared.config.sampling {
+            crate::sight::sample::enable()?;
+        }
         if shared.config.sigquit {
             crate::sight::sigquit::enable()?;
         }
@@ -280,6 +348,13 @@ const WORKER_STACK: usize = 4 << 20;
 fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<WorkerEnd>) {
     let alt_stack = AltStack::install_for_thread();
     let shared = rt.workers[index];
+    // SAFETY: no arguments.
+    shared
+        .published
+        .thread
+        .store(unsafe { libc::gettid() }, Relaxed);
+    // Awake: from now on the watcher counts this worker.
+    watch::stir();
     let hub = Box::leak(Box::new(Hub::new(index, rt, poll)));
     let ended = current::enter(hub, || {
         let run = std::panic::AssertUnwindSafe(|| hub.run());
@@ -296,7 +371,12 @@ fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<W
         // Also where the poller itself must stay: nobody looks at it any more.
         hub.close_poller();
     });
-    let leaked = if ended { Vec::new() } else { hub.list() };
+    shared.published.thread.store(0, Relaxed);
+    let leaked = if ended {
+        Vec::new()
+    } else {
+        hub.list(RollCall::default()).tasks
+    };
     let generators = hub.lent();
     let stays = !leaked.is_empty() || generators > 0;
     if leaked.is_empty() && generators > 0 {
@@ -378,7 +458,7 @@ impl Runtime {
         let (task, key) = unsafe { TaskRef::new(f, self.shared.one_id(), site, 0) };
         task.extras_or_new().set_name("main");
         self.shared.inject(task);
-        match join::join_watching(key, || stall::look(&self.shared)) {
+        match join::join_thread(key) {
             Ok(value) => value,
             Err(e) => e.resume(),
         }
@@ -441,9 +521,17 @@ impl Runtime {
     /// Describes every task of this runtime.
     ///
     /// # Blocking
-    /// Waits for the workers to answer, for half a second at most.
+    /// Waits for the workers to answer, for half a second if one is stalled.
     pub fn dump(&self) -> Dump {
-        dump::of(&self.shared)
+        self.dump_with(DumpOptions::new())
+    }
+
+    /// Describes every task of this runtime, as `options` say.
+    ///
+    /// # Blocking
+    /// As [`dump`](Self::dump).
+    pub fn dump_with(&self, options: DumpOptions) -> Dump {
+        dump::of(&self.shared, options)
     }
 
     /// Returns the counters of this runtime.
@@ -466,6 +554,8 @@ impl Runtime {
 
     fn end(&self, limit: Duration) -> usize {
         let rt = &self.shared;
+        let console = self.console.lock().take();
+        drop(console);
         if rt.stopping.swap(true, Relaxed) || rt.epoch.is_stale() {
             return 0;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::registry;
 use crate::report;
-use crate::sight::dump;
+use crate::sight::dump::{self, DumpOptions};
 
 /// Runs a test's body with a time limit: a test that hangs is aborted with the dump of all
 /// runtimes.
@@ -20,7 +20,7 @@ pub fn test_body<T>(limit: Duration, name: &str, f: impl FnOnce() -> T) -> T {
                 "sward: test {name} has not ended after {limit:?}; tasks:\n"
             ));
             for rt in registry::all() {
-                report::text(&dump::headed(&rt));
+                report::text(&dump::headed(&rt, DumpOptions::new().backtraces(true)));
             }
             std::process::abort();
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What a parked task waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitKind {
     /// Nothing: it runs or could.
@@ -77,6 +77,44 @@ pub struct WaitReason {
     holder: u64,
 }
 
+impl WaitKind {
+    /// What is waited for, without saying which one.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::None => "nothing",
+            Self::Sleep => "sleep",
+            Self::Park => "park",
+            Self::Future => "future",
+            Self::Mutex => "mutex",
+            Self::Event => "event",
+            Self::RwLock => "rwlock",
+            Self::ReentrantMutex => "reentrant mutex",
+            Self::Condvar => "condvar",
+            Self::Semaphore => "semaphore",
+            Self::Barrier => "barrier",
+            Self::WaitGroup => "wait group",
+            Self::OnceValue => "once value",
+            Self::Send => "send to channel",
+            Self::Recv => "receive from channel",
+            Self::Put => "put into queue",
+            Self::Get => "get from queue",
+            Self::Unfinished => "unfinished tasks of queue",
+            Self::Change => "change of watched value",
+            Self::Broadcast => "value of broadcast",
+            Self::Unwatched => "end of all receivers of watched value",
+            Self::Other(what) => what,
+            Self::Join => "join",
+            Self::Group => "group of tasks",
+            Self::Pool => "place in a pool",
+            Self::Completion => "end of a task",
+            Self::Select => "select",
+            Self::Blocking => "blocking job",
+            Self::Readable => "descriptor to be readable",
+            Self::Writable => "descriptor to be writable",
+        }
+    }
+}
+
 impl WaitReason {
     pub(crate) const NONE: Self = Self::new(WaitKind::None, 0);
 
@@ -101,7 +139,8 @@ impl WaitReason {
         self
     }
 
-    /// Returns the id of the task that had it when the wait began.
+    /// Returns the id of the task that has it: in a dump the one that had it then, else the one that
+    /// had it when the wait began.
     pub fn holder(&self) -> Option<u64> {
         (self.holder != 0).then_some(self.holder)
     }
@@ -119,39 +158,17 @@ impl WaitReason {
 
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            WaitKind::None => "nothing",
-            WaitKind::Sleep => "sleep",
-            WaitKind::Park => "park",
+        match self.kind {
             WaitKind::Join => return write!(f, "join of task {}", self.object),
             WaitKind::Group => return write!(f, "tasks of group {}", self.object),
             WaitKind::Pool => return write!(f, "a place in pool {}", self.object),
             WaitKind::Completion => return write!(f, "the end of one of {} tasks", self.object),
             WaitKind::Select => return write!(f, "select of {} arms", self.object),
             WaitKind::Blocking => return write!(f, "blocking job {}", self.object),
-            WaitKind::Future => "future",
             WaitKind::Readable => return write!(f, "descriptor {} to be readable", self.object),
             WaitKind::Writable => return write!(f, "descriptor {} to be writable", self.object),
-            WaitKind::Mutex => "mutex",
-            WaitKind::Event => "event",
-            WaitKind::RwLock => "rwlock",
-            WaitKind::ReentrantMutex => "reentrant mutex",
-            WaitKind::Condvar => "condvar",
-            WaitKind::Semaphore => "semaphore",
-            WaitKind::Barrier => "barrier",
-            WaitKind::WaitGroup => "wait group",
-            WaitKind::OnceValue => "once value",
-            WaitKind::Send => "send to channel",
-            WaitKind::Recv => "receive from channel",
-            WaitKind::Put => "put into queue",
-            WaitKind::Get => "get from queue",
-            WaitKind::Unfinished => "unfinished tasks of queue",
-            WaitKind::Change => "change of watched value",
-            WaitKind::Broadcast => "value of broadcast",
-            WaitKind::Unwatched => "end of all receivers of watched value",
-            WaitKind::Other(what) => what,
-        };
-        f.write_str(what)?;
+            kind => f.write_str(kind.noun())?,
+        }
         if self.object != 0 {
             write!(f, " {:#x}", self.object)?;
         }

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use common::{assert_passed, finish, is_child, rerun, start, stderr, until, within};
 use sward_runtime::sync::{Event, Mutex, bounded, rendezvous};
 use sward_runtime::{
-    Builder, DumpedTask, JoinHandle, Runtime, TaskState, WaitKind, WaitReason, current, dump,
-    join_all, park, run, sleep, spawn, stats, yield_now,
+    Builder, DumpOptions, DumpedTask, JoinHandle, Runtime, TaskState, WaitKind, WaitReason,
+    current, dump, join_all, park, run, sleep, spawn, stats, yield_now,
 };
 
 fn runtime(workers: usize) -> Runtime {
@@ -331,10 +331,251 @@ fn a_crowd_is_counted_not_printed() {
             text.starts_with("5000 tasks: 0 running, 0 ready, 5000 parked"),
             "{text}"
         );
-        assert!(text.ends_with("... and 4000 more\n"));
-        assert_eq!(text.lines().count(), 1003);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("   x5000  *   parked"), "{text}");
+        let every = runtime.dump_with(DumpOptions::new().every_task(true));
+        assert_eq!(every.to_string().lines().count(), 5002);
+        assert_eq!(every.to_json().matches("\"count\":1,").count(), 5000);
+        // Names do not keep tasks apart.
+        let many: Vec<_> = (0..1100)
+            .map(|i| {
+                let name = format!("n{i}");
+                runtime.spawn_with(Builder::new().name(name), park).unwrap()
+            })
+            .collect();
+        until(|| runtime.stats().live == 6100);
+        let text = runtime.dump().to_string();
+        assert!(text.contains("x1100") && !text.contains("'n7'"), "{text}");
+        many.iter().for_each(JoinHandle::kill);
+        join_all(many);
         tasks.iter().for_each(JoinHandle::kill);
         join_all(tasks);
+    });
+}
+
+/// The holder is the one of now, after the lock has gone through several hands.
+#[test]
+fn the_holder_of_now() {
+    within("the_holder_of_now", || {
+        for workers in [1, 2] {
+            let runtime = runtime(workers);
+            let lock = Arc::new(Mutex::new(()));
+            let holds: Vec<JoinHandle<()>> = (0..4)
+                .map(|_| {
+                    let lock = lock.clone();
+                    let task = runtime.spawn(move || {
+                        let _held = lock.lock();
+                        park();
+                    });
+                    // One after the other, so that they stand in line in that order.
+                    until(|| {
+                        let tasks = runtime.dump().tasks();
+                        tasks
+                            .iter()
+                            .any(|t| t.id == task.id() && t.state == TaskState::Parked)
+                    });
+                    task
+                })
+                .collect();
+            for (i, holder) in holds.iter().enumerate() {
+                for waits in &holds[i + 1..] {
+                    let found = parked(&runtime, waits, WaitKind::Mutex);
+                    assert_eq!(found.reason.holder(), Some(holder.id()));
+                    assert_eq!(found.reason.object(), address(&*lock));
+                }
+                parked(&runtime, holder, WaitKind::Park);
+                assert!(runtime.dump().circles().is_empty());
+                holder.task().unpark();
+                until(|| holder.is_finished());
+                if let Some(next) = holds.get(i + 1) {
+                    parked(&runtime, next, WaitKind::Park);
+                }
+            }
+            // A thread has no id.
+            let held = lock.lock();
+            let wants = lock.clone();
+            let task = runtime.spawn(move || drop(wants.lock()));
+            let found = parked(&runtime, &task, WaitKind::Mutex);
+            assert_eq!(found.reason.holder(), None);
+            drop(held);
+            task.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn circles_are_named() {
+    within("circles_are_named", || {
+        let runtime = runtime(2);
+        let (a, b) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(())));
+        let both = Arc::new(Event::new());
+        let pair = [(a.clone(), b.clone()), (b, a)].map(|(first, second)| {
+            let both = both.clone();
+            runtime.spawn(move || {
+                let _first = first.lock();
+                both.wait();
+                drop(second.lock());
+            })
+        });
+        pair.iter()
+            .for_each(|t| drop(parked(&runtime, t, WaitKind::Event)));
+        assert!(runtime.dump().circles().is_empty());
+        both.set();
+        pair.iter()
+            .for_each(|t| drop(parked(&runtime, t, WaitKind::Mutex)));
+        let dump = runtime.dump();
+        let mut circle = dump.circles().concat();
+        circle.sort_unstable();
+        let mut ids = [pair[0].id(), pair[1].id()];
+        ids.sort_unstable();
+        assert_eq!((circle.as_slice(), dump.circles().len()), (&ids[..], 1));
+        let text = dump.to_string();
+        assert!(text.contains("these wait for each other"), "{text}");
+        assert!(
+            dump.to_json().contains("\"circles\":[["),
+            "{}",
+            dump.to_json()
+        );
+        pair[0].kill();
+        let [first, second] = pair;
+        assert!(first.join().is_err() && second.join().is_ok());
+        assert!(runtime.dump().circles().is_empty());
+    });
+}
+
+/// Checks that it is JSON, all of it; returns what is left.
+fn json(text: &str) -> &str {
+    let text = text.trim_start();
+    if let Some(rest) = text.strip_prefix('"') {
+        let mut chars = rest.char_indices();
+        while let Some((i, c)) = chars.next() {
+            match c {
+                '"' => return &rest[i + 1..],
+                '\\' => drop(chars.next().unwrap()),
+                c => assert!(c >= ' ', "a bare control character"),
+            }
+        }
+        panic!("a string without an end");
+    }
+    for (open, close, keys) in [('{', '}', true), ('[', ']', false)] {
+        let Some(mut rest) = text.strip_prefix(open) else {
+            continue;
+        };
+        if let Some(rest) = rest.strip_prefix(close) {
+            return rest;
+        }
+        loop {
+            if keys {
+                assert!(rest.starts_with('"'), "{rest}");
+                rest = json(rest).strip_prefix(':').unwrap();
+            }
+            rest = json(rest);
+            if let Some(rest) = rest.strip_prefix(close) {
+                return rest;
+            }
+            rest = rest.strip_prefix(',').unwrap_or_else(|| panic!("{rest}"));
+        }
+    }
+    for word in ["true", "false", "null"] {
+        if let Some(rest) = text.strip_prefix(word) {
+            return rest;
+        }
+    }
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    assert!(rest.len() < text.len(), "no value: {text}");
+    rest
+}
+
+#[test]
+fn json_of_everything() {
+    within("json_of_everything", || {
+        let runtime = Runtime::builder().workers(2).build().unwrap();
+        assert_eq!(json(&runtime.dump().to_json()), "");
+        let lock = Arc::new(Mutex::new(()));
+        let held = lock.lock();
+        let wants = lock.clone();
+        let odd = "quote \" slash \\ line\nend \u{7} é";
+        let locker = runtime
+            .spawn_with(Builder::new().name(odd), move || drop(wants.lock()))
+            .unwrap();
+        parked(&runtime, &locker, WaitKind::Mutex);
+        let parks: Vec<_> = (0..20).map(|_| runtime.spawn(park)).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let until_told = stop.clone();
+        let hog = runtime.spawn_with(Builder::new().on_worker(1), move || {
+            while !until_told.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        });
+        until(|| runtime.stats().live == 22);
+        for options in [
+            DumpOptions::new(),
+            DumpOptions::new().backtraces(true),
+            DumpOptions::new().every_task(true),
+        ] {
+            let text = runtime.dump_with(options).to_json();
+            assert_eq!(json(&text), "", "{text}");
+            assert!(
+                text.contains("\"stalled\":[{\"text\":\"worker 1 stalled"),
+                "{text}"
+            );
+        }
+        stop.store(true, SeqCst);
+        hog.unwrap().join().unwrap();
+        let text = runtime
+            .dump_with(DumpOptions::new().backtraces(true))
+            .to_json();
+        assert_eq!(json(&text), "", "{text}");
+        assert!(
+            text.contains("\"kind\":\"mutex\",\"object\":\"0x"),
+            "{text}"
+        );
+        assert!(
+            text.contains("quote \\\" slash \\\\ line\\nend \\u0007 é"),
+            "{text}"
+        );
+        assert!(text.contains("\"backtrace\":[{\"function\":"), "{text}");
+        drop(held);
+        locker.join().unwrap();
+        parks.iter().for_each(JoinHandle::kill);
+        join_all(parks);
+    });
+}
+
+#[test]
+fn histograms() {
+    within("histograms", || {
+        for workers in [1, 2] {
+            let runtime = runtime(workers);
+            runtime.run(|| {
+                let tasks = (0..200).map(|_| spawn(|| (0..100).for_each(|_| yield_now())));
+                join_all(tasks);
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(20) {
+                    std::hint::spin_loop();
+                }
+                sleep(Duration::from_millis(1));
+            });
+            let stats = runtime.stats();
+            let slices = stats.slice.count();
+            assert!((20_000..=stats.switches).contains(&slices), "{stats}");
+            assert_eq!(stats.turn.count(), stats.batch.count());
+            assert!(
+                stats.queue_delay.count() > 2 && stats.events_per_poll.count() > 0,
+                "{stats}"
+            );
+            assert!(stats.batch.percentile(1.0) >= 100, "{stats}");
+            // The slice of 20 ms is there, and it is rare.
+            assert!(stats.turn.percentile(1.0) >= 20_000_000, "{stats}");
+            assert!(stats.slice.percentile(0.5) < 1_000_000, "{stats}");
+            let p = |x| stats.slice.percentile(x);
+            assert!(p(0.0) <= p(0.5) && p(0.5) <= p(0.99) && p(0.99) <= p(1.0));
+            let text = stats.to_string();
+            let table: Vec<_> = text.lines().skip_while(|l| !l.is_empty()).skip(1).collect();
+            assert_eq!(table.len(), 6, "{text}");
+            assert!(table.iter().all(|l| l.len() == table[0].len()), "{text}");
+        }
+        assert_eq!(sward_runtime::Histogram::default().percentile(0.99), 0);
     });
 }
 

@@ -38,6 +38,7 @@ pub(crate) mod budget;
 pub(crate) mod memory;
 pub(crate) mod overflow;
 pub(crate) mod stack;
+pub(crate) mod trace;
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::{ManuallyDrop, MaybeUninit};

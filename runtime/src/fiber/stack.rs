@@ -639,16 +639,33 @@ impl StackPool {
     /// Calls `f(top, offset)` for every stack that is taken and not lent; it begins at
     /// `top - offset`, the offset being its colour in bytes.
     pub(crate) fn for_each_live(&self, f: &mut dyn FnMut(usize, usize)) {
-        for slab in &self.slabs {
-            for (i, (&live, &lent)) in slab.live.0.iter().zip(&slab.lent.0).enumerate() {
-                let mut left = live & !lent;
-                while left != 0 {
-                    let i = i * 64 + left.trailing_zeros() as usize;
-                    left &= left - 1;
-                    f(slab.top(i), colour(i as u32) * 64);
-                }
+        self.for_some_live(0, usize::MAX, f);
+    }
+
+    /// As [`for_each_live`](Self::for_each_live), for at least `most` of them if there are as many,
+    /// from the cursor on (0 is the first). Returns the cursor for the rest, if there is one.
+    pub(crate) fn for_some_live(
+        &self,
+        cursor: usize,
+        most: usize,
+        f: &mut dyn FnMut(usize, usize),
+    ) -> Option<usize> {
+        let words = SLAB_SLOTS / 64;
+        let mut seen = 0;
+        for word in cursor..self.slabs.len() * words {
+            if seen >= most {
+                return Some(word);
+            }
+            let (slab, at) = (&self.slabs[word / words], word % words);
+            let mut left = slab.live.0[at] & !slab.lent.0[at];
+            while left != 0 {
+                let i = at * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                f(slab.top(i), colour(i as u32) * 64);
+                seen += 1;
             }
         }
+        None
     }
 
     /// Looks at every stack: 1-2 us each.

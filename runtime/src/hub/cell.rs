@@ -374,7 +374,6 @@ impl TaskRef {
     /// # Safety
     /// The caller is the task's home worker, and the task has not ended; or the task is unstarted,
     /// and the caller holds the lock of its queue.
-    #[allow(dead_code)] // the dump comes next
     pub(crate) unsafe fn owner(&self) -> Option<&Owner> {
         let slot = self.member_slot()?;
         // SAFETY: by the contract nobody writes it meanwhile.

@@ -48,6 +48,8 @@ pub(crate) const NO_PARK: u8 = 1;
 pub(crate) const HOOKED: u8 = 2;
 /// `quirks`: its closure has ended; the reference to its cell goes before its stack does.
 pub(crate) const ENDED: u8 = 4;
+/// `quirks`: when it is resumed it tells its return addresses and suspends again.
+pub(crate) const DESCRIBE: u8 = 8;
 
 /// `quirks`: it has task-local values.
 pub(crate) const LOCALS: u8 = 8;
@@ -79,12 +81,20 @@ pub(crate) struct Hooks {
     pub(crate) switch_out: Hook,
 }
 
+/// Whom to ask for the holder of the lock that the task is parked for: the lock itself. Set only
+/// while the task is parked in the lock's queue, and thereby borrows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Probe {
+    pub(crate) lock: *const (),
+    pub(crate) holder: unsafe fn(*const ()) -> u64,
+}
+
 /// What each switch touches comes first: it lies in one cache line.
 #[repr(C)]
 pub(crate) struct Control {
     /// Parked, and not yet woken.
     pub(crate) parked: Cell<bool>,
-    /// `NO_PARK` and `HOOKED`: one look tells that there is nothing special about the task.
+    /// `NO_PARK`, `HOOKED`, `DESCRIBE`: one look tells that there is nothing special about the task.
     pub(crate) quirks: Cell<u8>,
     pub(crate) attention: Cell<u8>,
     pub(crate) wake: Cell<Wake>,
@@ -96,6 +106,7 @@ pub(crate) struct Control {
     pub(crate) task: ManuallyDrop<TaskRef>,
     pub(crate) since: Cell<Nanos>,
     pub(crate) reason: Cell<WaitReason>,
+    pub(crate) probe: Cell<Option<Probe>>,
     pub(crate) permit: Cell<bool>,
     pub(crate) on_worker_stack: Cell<bool>,
     /// Times that a kill was raised: more than once means that it was swallowed.
@@ -137,6 +148,7 @@ impl Control {
             timer: Cell::new(None),
             reason: Cell::new(WaitReason::NONE),
             since: Cell::new(now),
+            probe: Cell::new(None),
             frames: RefCell::new(Vec::new()),
             hooks: RefCell::new(None),
             inner: Cell::new(None),

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use super::Hub;
 use super::cell::KILLED;
+use super::watch;
 use super::worker::{Published, WorkerShared};
 use crate::clock::{self, Nanos};
 use crate::membarrier;
@@ -66,16 +67,18 @@ const EVENTS: usize = 512;
 pub(crate) struct Sleeper {
     poll: mio::Poll,
     events: mio::Events,
+    published: &'static Published,
     polled: Nanos,
     /// Whether there may be anything to give back.
     untidy: bool,
 }
 
 impl Sleeper {
-    pub(crate) fn new(poll: mio::Poll) -> Self {
+    pub(crate) fn new(poll: mio::Poll, published: &'static Published) -> Self {
         Self {
             poll,
             events: mio::Events::with_capacity(EVENTS),
+            published,
             polled: 0,
             untidy: false,
         }
@@ -114,6 +117,8 @@ impl Sleeper {
         {
             crate::report::line(&format!("sward: the poller failed: {e}"));
         }
+        let found = self.events.iter().count() as u64;
+        self.published.tallies.events.count(found, 1);
     }
 
     /// Waits until the bell rings, something is ready, or about `timeout` has passed (`false`).
@@ -280,6 +285,7 @@ impl Hub {
             || self.next_jump().is_some()
             || self.sleeper.borrow_mut().wait(timeout);
         inbox.end_sleep();
+        watch::stir();
         // What was slept does not count as the length of a batch.
         self.now.set(clock::real_nanos());
         come

@@ -62,6 +62,11 @@ impl<M> Inbox<M> {
         false
     }
 
+    /// Whether the worker sleeps, and nobody has begun to wake it.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.sleeping.load(Ordering::Relaxed)
+    }
+
     /// Worker: awake again.
     pub(crate) fn end_sleep(&self) {
         self.sleeping.store(false, Ordering::Relaxed);

@@ -53,9 +53,11 @@ pub(crate) mod shared;
 mod shuffle;
 pub(crate) mod start;
 mod switch;
+pub(crate) mod tally;
 pub(crate) mod timers;
 pub(crate) mod unstarted;
 pub(crate) mod waiter;
+pub(crate) mod watch;
 pub(crate) mod worker;
 
 use std::cell::{Cell, RefCell};
@@ -73,6 +75,7 @@ use self::poller::{Ready, Token};
 use self::ready::{Next, ReadyQueue};
 use self::shared::RuntimeShared;
 use self::shuffle::Shuffle;
+use self::tally::{Followed, Pending};
 use self::timers::Timers;
 use self::worker::{Entrance, Mail, Published, WorkerShared};
 use crate::clock::{self, Nanos};
@@ -117,6 +120,10 @@ pub(crate) struct Hub {
     batch: Cell<u32>,
     /// Picks who runs next, in a runtime that is shuffled for tests.
     shuffle: RefCell<Option<Shuffle>>,
+    /// Slices as of the last look at the clock.
+    slices: Cell<u64>,
+    pending: Cell<Pending>,
+    followed: Cell<Followed>,
     /// How many fibers the fast line takes now, with those in it: see `make_ready`.
     fast: Cell<usize>,
     live: Cell<usize>,
@@ -129,6 +136,8 @@ pub(crate) struct Hub {
     pub(crate) replies: Replies,
     /// Counted in `RuntimeShared::ended`.
     ended: Cell<bool>,
+    /// Where a task that is asked to puts its return addresses.
+    sheet: RefCell<Vec<usize>>,
     /// The process generation that this hub belongs to.
     epoch: fork::Epoch,
     epoch_page: &'static AtomicU64,
@@ -150,10 +159,13 @@ impl Hub {
             ready: RefCell::new(ReadyQueue::new()),
             timers: RefCell::new(timers),
             stacks: RefCell::new(stacks),
-            sleeper: RefCell::new(Sleeper::new(poll)),
+            sleeper: RefCell::new(Sleeper::new(poll, &rt.workers[index].published)),
             now: Cell::new(clock::real_nanos()),
             batch: Cell::new(BATCH),
             shuffle: RefCell::new(rt.config.shuffle.map(|seed| Shuffle::new(seed, index))),
+            slices: Cell::new(0),
+            pending: Cell::new(Pending::default()),
+            followed: Cell::new(Followed::default()),
             fast: Cell::new(usize::MAX),
             live: Cell::new(0),
             ids: Cell::new((0, 0)),
@@ -162,6 +174,7 @@ impl Hub {
             stop_at: Cell::new(None),
             replies: Replies::default(),
             ended: Cell::new(false),
+            sheet: RefCell::new(Vec::new()),
             epoch: rt.epoch,
             epoch_page: fork::page(),
             rt,
@@ -299,7 +312,9 @@ impl Hub {
             self.take_injected();
         }
         let now = clock::real_nanos();
-        let took = now.saturating_sub(self.now.replace(now));
+        let before = self.now.replace(now);
+        let took = now.saturating_sub(before);
+        let counted = self.tally(before, now);
         let batch = self.batch.get();
         // Under a virtual clock the schedule does not depend on the machine's speed.
         if took > TURN && !self.shared.clock.is_virtual() {
@@ -313,8 +328,36 @@ impl Hub {
         published.running.store(0, Relaxed);
         published.ready.store(self.ready.borrow().len(), Relaxed);
         self.fire_due(self.shared.clock.read(now));
+        if counted {
+            let mut followed = self.followed.get();
+            followed.begin(self.slices.get(), self.ready.borrow().len(), now);
+            self.followed.set(followed);
+        }
         self.sleeper.borrow_mut().poll_if_due(now, published);
         self.dispatch();
+    }
+
+    /// Counts what the last batch was like. `true`: it has been counted, or there was nothing to.
+    #[inline]
+    fn tally(&self, began: Nanos, now: Nanos) -> bool {
+        let published = &self.shared.published;
+        let after = published.switches.load(Relaxed);
+        let before = self.slices.replace(after);
+        let n = after.wrapping_sub(before);
+        if n == 0 {
+            return true;
+        }
+        let tallies = &published.tallies;
+        let mut followed = self.followed.get();
+        if followed.look(&tallies.delay, (began, before), (now, after)) {
+            self.followed.set(followed);
+        }
+        let took = now.saturating_sub(began);
+        let like = n >= u64::from(BATCH) && took < TURN;
+        let mut pending = self.pending.get();
+        let counted = pending.add(tallies, took, n, like);
+        self.pending.set(pending);
+        counted
     }
 
     fn read_mail(&self) {
@@ -322,7 +365,11 @@ impl Hub {
             let Some(mail) = self.shared.inbox.pop() else {
                 break;
             };
+            let more_to_tell = matches!(mail, Mail::Roll(_));
             self.read(mail);
+            if more_to_tell {
+                break;
+            }
         }
     }
 
@@ -346,7 +393,7 @@ impl Hub {
             Mail::Unpark(task) => self.unpark(&task),
             Mail::Interrupt(task) => self.interrupt(&task),
             Mail::Start(task) => self.enqueue_pinned(task),
-            Mail::List(question) => question.answer(self.index, self.list()),
+            Mail::Roll(roll) => self.go_on_with(roll),
             Mail::Census(question) => question.answer(self.index, self.census()),
             Mail::StackFreed => {
                 if self.starving.get().is_none() && self.rt.budget.starved() {

@@ -3,8 +3,6 @@
 //! A [`Member`] points to its owner without counting: the owner keeps itself alive as long as it
 //! has members, and a spawn is spared two atomic operations.
 
-#![allow(dead_code)] // the dump comes next
-
 use std::ptr::NonNull;
 
 use super::cell::TaskRef;

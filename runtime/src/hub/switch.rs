@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::cell::{KILLED, TaskRef};
-use super::control::{FIRED, Fiber, FrameEnd, HOOKED, KILL, Wake};
+use super::control::{DESCRIBE, FIRED, Fiber, FrameEnd, HOOKED, KILL, Probe, Wake};
 use super::poller::Token;
 use super::timers::TimerKey;
 use super::worker::Published;
@@ -193,6 +193,30 @@ impl Hub {
         // SAFETY: `fiber` is current (the callers got it from `Caller::Task`), so this runs on it,
         // or on a generator's that was resumed from it.
         unsafe { fiber.suspend() };
+        if control.quirks.get() & (HOOKED | DESCRIBE) != 0 {
+            self.resumed(fiber);
+        }
+    }
+
+    /// Switches out of a wait for a lock that can say who has it.
+    #[inline(always)]
+    pub(crate) fn switch_for(&self, fiber: Fiber, probe: Probe) {
+        fiber.header().probe.set(Some(probe));
+        self.switch(fiber);
+        fiber.header().probe.set(None);
+    }
+
+    /// The rest of `switch` for a task that has to do something about it.
+    #[cold]
+    #[inline(never)]
+    fn resumed(&self, fiber: Fiber) {
+        let control = fiber.header();
+        while control.quirks.get() & DESCRIBE != 0 {
+            control.quirks.set(control.quirks.get() & !DESCRIBE);
+            self.describe_myself(fiber);
+            // SAFETY: `fiber` runs here, resumed by `describe`: it goes back to where it was.
+            unsafe { fiber.suspend() };
+        }
         if control.quirks.get() & HOOKED != 0 {
             control.switched_in();
         }

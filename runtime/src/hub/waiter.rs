@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::cell::TaskRef;
 use super::current::{self, Caller};
@@ -313,16 +313,6 @@ impl ThreadParker {
         let woken = || self.woken.swap(false, Ordering::Acquire);
         Self::block(|| self.permit.load(Ordering::Acquire) || woken(), deadline);
         self.permit.swap(false, Ordering::Acquire)
-    }
-
-    /// As [`wait`](Self::wait) without a deadline, calling `look` each time that `every` passes.
-    pub(crate) fn wait_watching(&self, every: Duration, mut look: impl FnMut()) {
-        BLOCKED.fetch_add(1, Ordering::Relaxed);
-        let woken = || self.woken.swap(false, Ordering::Acquire);
-        while !Self::block(woken, clock::real_deadline(every)) {
-            look();
-        }
-        BLOCKED.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[expect(

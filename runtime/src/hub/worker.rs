@@ -7,12 +7,13 @@
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize};
 
 use super::cell::TaskRef;
 use super::inbox::Inbox;
 use super::poller::{Poller, Token};
-use super::question::{Question, TaskInfo};
+use super::question::{Question, Roll};
+use super::tally::Tallies;
 use super::unstarted::Unstarted;
 use crate::clock::{Clock, Nanos};
 use crate::fiber::stack::StackCensus;
@@ -28,8 +29,8 @@ pub(crate) enum Mail {
     Interrupt(TaskRef),
     /// Start this task here.
     Start(TaskRef),
-    /// Describe your tasks.
-    List(Arc<Question<Vec<TaskInfo>>>),
+    /// Describe your tasks, a portion at a time.
+    Roll(Box<Roll>),
     /// Count your stacks and how deep they have been used.
     Census(Arc<Question<StackCensus>>),
     /// A stack has come free somewhere.
@@ -66,8 +67,8 @@ pub(crate) struct Published {
     pub(crate) site: AtomicPtr<Location<'static>>,
     /// Slices so far: every switch to a task.
     pub(crate) switches: AtomicU64,
-    /// The slice that a stall was last reported of; written by observers.
-    pub(crate) stall_told: AtomicU64,
+    /// The OS thread's number, 0 when there is none (any more).
+    pub(crate) thread: AtomicI32,
     /// When the worker last looked at its mail.
     pub(crate) looked: AtomicU64,
     pub(crate) live: AtomicUsize,
@@ -83,6 +84,7 @@ pub(crate) struct Published {
     pub(crate) timers: AtomicUsize,
     pub(crate) stolen: AtomicU64,
     pub(crate) stacks: AtomicUsize,
+    pub(crate) tallies: Tallies,
 }
 
 impl Published {
@@ -120,6 +122,8 @@ impl Published {
             c.store(0, Relaxed);
         }
         self.stolen.store(0, Relaxed);
+        self.thread.store(0, Relaxed);
+        self.tallies.reset();
         site.store(std::ptr::null_mut(), Relaxed);
     }
 }

@@ -26,7 +26,7 @@ use crate::hub::waiter::ThreadParker;
 use crate::park;
 use crate::registry;
 use crate::report;
-use crate::sight::dump;
+use crate::sight::dump::{self, DumpOptions};
 
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -94,7 +94,7 @@ fn report(rt: &Arc<RuntimeShared>) {
             "sward: deadlock? every task is parked, no timer is left, and a thread waits for \
              them;\nunless a thread outside the runtime wakes one of these, nothing ever will:\n",
         );
-        text.push_str(&dump::of(&shared).to_string());
+        text.push_str(&dump::of(&shared, DumpOptions::new()).to_string());
         if shared.config.on_deadlock == OnDeadlock::Abort {
             text.push_str(
                 "aborting, as SWARD_DEADLOCK=abort or RuntimeBuilder::on_deadlock asks\n",

@@ -1,4 +1,8 @@
 //! The dump: every task of a runtime, and what it waits for.
+//!
+//! Taking it costs each worker a look at each of its tasks, in portions between its batches; with
+//! backtraces, a switch to the task and a walk up its stack. Names for addresses are found only when
+//! it is printed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,26 +12,78 @@ use std::time::Duration;
 use crate::clock::{self, Nanos};
 use crate::hub::Hub;
 use crate::hub::jobs::Census;
-use crate::hub::question::{TaskInfo, TaskState};
+use crate::hub::question::{Listing, Roll, RollCall, TaskInfo, TaskState};
 use crate::hub::shared::RuntimeShared;
-use crate::hub::worker::Mail;
+use crate::hub::worker::{self, Mail};
+use crate::lend;
 use crate::registry;
-use crate::sight::ask;
+use crate::sight::rows;
+use crate::sight::sample;
 use crate::sight::stats::Stats;
+use crate::sight::symbols::TaskBacktrace;
+use crate::sight::{ask, text};
 use crate::wait_reason::WaitReason;
 
-/// How long a worker has to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a worker has to answer, or to show that it is at it.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A picture of all tasks of a runtime; `Display` prints it as a table.
+/// A picture of all tasks of a runtime; `Display` prints it as a table, [`to_json`](Self::to_json)
+/// as JSON.
+///
+/// Many tasks that are alike (spawned at one place, in the same state for the same kind of reason,
+/// with the same backtrace) are one line with their number.
 #[derive(Debug)]
 pub struct Dump {
-    taken: Nanos,
-    listings: Vec<(usize, Vec<TaskInfo>)>,
+    pub(crate) taken: Nanos,
+    pub(crate) listings: Vec<(usize, Listing)>,
     /// A line for each worker that did not answer.
-    stalled: Vec<String>,
-    injected: usize,
-    jobs: Census,
+    pub(crate) stalled: Vec<String>,
+    /// Where the tasks were that stall them.
+    pub(crate) hogs: Vec<Option<TaskBacktrace>>,
+    pub(crate) injected: usize,
+    pub(crate) jobs: Census,
+    pub(crate) every_task: bool,
+}
+
+/// How to take and print a [`Dump`].
+///
+/// # Examples
+/// ```
+/// use sward_runtime::{DumpOptions, dump_with, run, spawn, park, yield_now};
+/// run(|| {
+///     let task = spawn(|| park());
+///     yield_now();
+///     println!("{}", dump_with(DumpOptions::new().backtraces(true)));
+///     task.kill();
+/// });
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DumpOptions {
+    backtraces: bool,
+    every_task: bool,
+}
+
+impl DumpOptions {
+    /// Returns the options of [`dump()`]: no backtraces, tasks that are alike in one line.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether each task tells its backtrace (default no): some microseconds of its worker's
+    /// time apiece. Tasks that run are left out, but for the one that asks and those that stall a
+    /// worker, if [`RuntimeBuilder::sampling`](crate::RuntimeBuilder::sampling) is on.
+    #[must_use]
+    pub fn backtraces(mut self, on: bool) -> Self {
+        self.backtraces = on;
+        self
+    }
+
+    /// Sets whether every task has a line of its own (default no).
+    #[must_use]
+    pub fn every_task(mut self, on: bool) -> Self {
+        self.every_task = on;
+        self
+    }
 }
 
 /// One task of a [`Dump`].
@@ -42,7 +98,7 @@ pub struct DumpedTask {
     pub spawned_at: &'static std::panic::Location<'static>,
     /// What it is doing.
     pub state: TaskState,
-    /// What it waits for, if it is parked.
+    /// What it waits for, if it is parked; the holder of a lock is the one that had it then.
     pub reason: WaitReason,
     /// How long it has been in that state, if that is known; good to about 0.2 ms.
     pub age: Option<Duration>,
@@ -50,13 +106,17 @@ pub struct DumpedTask {
     pub worker: usize,
     /// Whether a kill has been asked for.
     pub killed: bool,
+    /// The group or scope that it belongs to, by id and name.
+    pub owner: Option<(u64, String)>,
+    /// Where it is, if [`DumpOptions::backtraces`] asked for it.
+    pub backtrace: Option<TaskBacktrace>,
 }
 
 /// Describes every task of the calling task's runtime, or of the default runtime.
 ///
 /// # Blocking
-/// Waits for the workers to answer, for half a second at most: one that is stalled by a long
-/// computation is described from what it publishes.
+/// Waits for the workers to answer: one that is stalled by a long computation is described from what
+/// it publishes, after half a second.
 ///
 /// # Examples
 /// ```
@@ -69,149 +129,135 @@ pub struct DumpedTask {
 /// });
 /// ```
 pub fn dump() -> Dump {
+    dump_with(DumpOptions::new())
+}
+
+/// As [`dump()`], as `options` say.
+pub fn dump_with(options: DumpOptions) -> Dump {
     match registry::current_or_started() {
-        Some(rt) => of(&rt),
+        Some(rt) => of(&rt, options),
         None => Dump {
             taken: clock::real_nanos(),
             listings: vec![],
             stalled: vec![],
+            hogs: vec![],
             injected: 0,
             jobs: Census::default(),
+            every_task: false,
         },
     }
 }
 
-pub(crate) fn of(rt: &Arc<RuntimeShared>) -> Dump {
-    let listings = ask::all(rt, PATIENCE, Mail::List, Hub::list);
+/// Calls the roll of a runtime: what the workers told that answered.
+pub(crate) fn call(rt: &Arc<RuntimeShared>, call: RollCall) -> Vec<(usize, Listing)> {
+    let mail = |question| Mail::Roll(Roll::new(question, call));
+    let own = |hub: &Hub| {
+        if call.traces {
+            // Telling where it is, each task is resumed: from the worker's own stack.
+            lend::on_worker_stack(|| hub.list(call))
+        } else {
+            hub.list(call)
+        }
+    };
+    ask::all(rt, PATIENCE, mail, own)
+}
+
+pub(crate) fn of(rt: &Arc<RuntimeShared>, options: DumpOptions) -> Dump {
+    let listings = call(
+        rt,
+        RollCall {
+            traces: options.backtraces,
+            ..RollCall::default()
+        },
+    );
     let answered = |w: usize| listings.iter().any(|l| l.0 == w);
-    let stalled = (0..rt.workers.len()).filter(|&w| !answered(w));
+    let stalled: Vec<usize> = (0..rt.workers.len()).filter(|&w| !answered(w)).collect();
+    let hog = |&w: &usize| {
+        let sampled = if options.backtraces {
+            sample::of(rt, w)
+        } else {
+            None
+        };
+        sampled.map(|sample| sample.backtrace)
+    };
     Dump {
         taken: clock::real_nanos(),
-        stalled: stalled.map(|w| stalled_line(rt, w)).collect(),
+        hogs: stalled.iter().map(hog).collect(),
+        stalled: stalled.iter().map(|&w| stalled_line(rt, w)).collect(),
         injected: rt.injector.len(),
         jobs: rt.jobs.census(),
+        every_task: options.every_task,
         listings,
     }
 }
 
 /// The dump under a line that says which runtime it is.
-pub(crate) fn headed(rt: &Arc<RuntimeShared>) -> String {
+pub(crate) fn headed(rt: &Arc<RuntimeShared>, options: DumpOptions) -> String {
     let stats = Stats::of(rt);
     format!(
         "runtime '{}' with {} workers, {} switches so far\n{}",
         rt.config.name,
         rt.workers.len(),
         stats.switches,
-        of(rt)
+        of(rt, options)
     )
 }
 
 impl Dump {
     /// Returns every task that a worker told of, in the order of ids.
     pub fn tasks(&self) -> Vec<DumpedTask> {
-        let mut tasks: Vec<_> = self
-            .listings
-            .iter()
-            .flat_map(|(worker, tasks)| tasks.iter().map(|t| self.task(*worker, t)))
-            .collect();
+        let rows = rows::rows(&self.listings, true);
+        let mut tasks: Vec<_> = rows.iter().map(|row| self.task(row)).collect();
         tasks.sort_by_key(|t| t.id);
         tasks
     }
 
-    fn task(&self, worker: usize, t: &TaskInfo) -> DumpedTask {
-        let known = t.state != TaskState::Unstarted;
+    fn task(&self, row: &rows::Row<'_>) -> DumpedTask {
+        let t = row.task;
         DumpedTask {
             id: t.id,
             name: t.name.clone(),
             spawned_at: t.site,
             state: t.state,
             reason: t.reason,
-            age: known.then(|| Duration::from_nanos(self.taken.saturating_sub(t.since))),
-            worker,
+            age: self.age(t.state, t.since),
+            worker: row.worker,
             killed: t.killed,
+            owner: t.owner.clone(),
+            backtrace: row.trace.cloned().map(TaskBacktrace::new),
         }
+    }
+
+    pub(crate) fn age(&self, state: TaskState, since: Nanos) -> Option<Duration> {
+        let known = state != TaskState::Unstarted;
+        known.then(|| Duration::from_nanos(self.taken.saturating_sub(since)))
     }
 
     /// Returns a line for each worker that did not answer in time.
     pub fn stalled_workers(&self) -> &[String] {
         &self.stalled
     }
-}
 
-/// Tasks beyond that many are counted, not printed.
-const PRINTED: usize = 1000;
+    /// Returns the ids of tasks that wait for each other in a circle, for a lock or a join, so that
+    /// none of them will ever go on.
+    pub fn circles(&self) -> Vec<Vec<u64>> {
+        let circles = rows::circles(&self.listings);
+        let ids = |circle: Vec<&TaskInfo>| circle.iter().map(|t| t.id).collect();
+        circles.into_iter().map(ids).collect()
+    }
 
-impl fmt::Display for Dump {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tasks = self.tasks();
-        let count = |s: TaskState| tasks.iter().filter(|t| t.state == s).count();
-        writeln!(
-            f,
-            "{} tasks: {} running, {} ready, {} parked, {} unstarted",
-            tasks.len() + self.injected,
-            count(TaskState::Running),
-            count(TaskState::Ready),
-            count(TaskState::Parked),
-            count(TaskState::Unstarted) + self.injected,
-        )?;
-        let jobs = self.jobs;
-        if jobs.queued + jobs.running > 0 {
-            writeln!(
-                f,
-                "{} blocking jobs: {} running, {} queued, on {} threads",
-                jobs.queued + jobs.running,
-                jobs.running,
-                jobs.queued,
-                jobs.threads
-            )?;
-        }
-        for line in &self.stalled {
-            f.write_str(line)?;
-        }
-        if !tasks.is_empty() {
-            writeln!(
-                f,
-                "{:>8}  {:<3} {:<9} {:>9}  waits for, name, spawned at",
-                "id", "wkr", "state", "age"
-            )?;
-        }
-        for t in tasks.iter().take(PRINTED) {
-            let age = t.age.map_or_else(|| "-".into(), human);
-            let state = match t.state {
-                TaskState::Unstarted => "unstarted",
-                TaskState::Ready => "ready",
-                TaskState::Running => "running",
-                TaskState::Parked => "parked",
-            };
-            write!(f, "{:>8}  {:<3} {:<9} {:>9}  ", t.id, t.worker, state, age)?;
-            if t.state == TaskState::Parked {
-                write!(f, "{}, ", t.reason)?;
-            }
-            if let Some(name) = &t.name {
-                write!(f, "'{name}', ")?;
-            }
-            writeln!(
-                f,
-                "{}{}",
-                t.spawned_at,
-                if t.killed { ", killed" } else { "" }
-            )?;
-        }
-        if tasks.len() > PRINTED {
-            writeln!(f, "... and {} more", tasks.len() - PRINTED)?;
-        }
-        Ok(())
+    /// Returns the dump as one JSON object.
+    ///
+    /// `tasks` has an object for each line of the table; `count` says how many tasks it stands for.
+    /// Times are in microseconds.
+    pub fn to_json(&self) -> String {
+        crate::sight::json::dump(self)
     }
 }
 
-/// An age that fits into nine columns.
-fn human(age: Duration) -> String {
-    let s = age.as_secs_f64();
-    match s {
-        _ if s < 1e-3 => format!("{:.0} us", s * 1e6),
-        _ if s < 1.0 => format!("{:.1} ms", s * 1e3),
-        _ if s < 600.0 => format!("{s:.1} s"),
-        _ => format!("{:.0} min", s / 60.0),
+impl fmt::Display for Dump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text::dump(self, f)
     }
 }
 
@@ -230,10 +276,9 @@ pub(crate) fn stalled_line(rt: &RuntimeShared, worker: usize) -> String {
     let p = &rt.workers[worker].published;
     let running = p.running.load(Relaxed);
     let quiet = clock::real_nanos().saturating_sub(p.looked.load(Relaxed));
-    let quiet = human(Duration::from_nanos(quiet));
+    let quiet = clock::human(Duration::from_nanos(quiet));
     let live = p.live.load(Relaxed);
-    let site = crate::hub::worker::site(p);
-    match (running, site) {
+    match (running, worker::site(p)) {
         (0, _) | (_, None) => {
             format!("worker {worker} has not answered for {quiet}; it has {live} tasks\n")
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 
 use crate::registry;
 use crate::report;
-use crate::sight::dump;
+use crate::sight::dump::{self, DumpOptions};
 
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 
@@ -38,7 +38,10 @@ fn set_up() -> io::Result<()> {
 fn print() {
     for rt in registry::all() {
         if rt.config.sigquit {
-            report::text(&format!("sward: SIGQUIT, {}", dump::headed(&rt)));
+            report::text(&format!(
+                "sward: SIGQUIT, {}",
+                dump::headed(&rt, DumpOptions::new().backtraces(true))
+            ));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use super::short_lock::{ShortGuard, ShortLock};
-use super::wait_queue::{Parked, Unwinding, Wait, WaitQueue, Waited, leave};
+use super::wait_queue::{Held, Parked, Unwinding, Wait, WaitQueue, Waited, leave};
 use crate::clock;
 use crate::error::TimedOut;
 use crate::hub::current;
@@ -50,6 +50,12 @@ impl State {
         holder: 0,
         queue: WaitQueue::new(),
     };
+}
+
+impl Held for State {
+    fn holder(&self) -> u64 {
+        self.holder
+    }
 }
 
 // SAFETY: the value is reached through `&Mutex` only by way of a guard, of which there is one at a
@@ -134,7 +140,7 @@ impl<T: ?Sized> Mutex<T> {
         }
         let waited = match self.line_up(state, me, deadline) {
             Ok(parked) => {
-                parked.switch();
+                parked.switch_for(&self.state);
                 leave(parked, &self.state, |state| &mut state.queue, || false)
             }
             Err(waited) => waited,

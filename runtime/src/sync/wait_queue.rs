@@ -24,7 +24,7 @@ use super::refusal::Nothing;
 use super::short_lock::{ShortGuard, ShortLock};
 use crate::clock;
 use crate::hub::Hub;
-use crate::hub::control::{Fiber, Wake};
+use crate::hub::control::{Fiber, Probe, Wake};
 use crate::hub::selection::Selection;
 use crate::hub::waiter::{Queued, ThreadParker, Waiter};
 use crate::park::{self, Place};
@@ -333,6 +333,31 @@ impl Parked {
     pub(crate) fn switch(&self) {
         self.hub.switch(self.fiber);
     }
+
+    /// As [`switch`](Self::switch), in a wait for `lock`, which knows its holder: so the dump can
+    /// tell who has it at that time.
+    #[inline(always)]
+    pub(crate) fn switch_for<S: Held>(&self, lock: &ShortLock<S>) {
+        let probe = Probe {
+            lock: std::ptr::from_ref(lock).cast(),
+            holder: holder::<S>,
+        };
+        self.hub.switch_for(self.fiber, probe);
+    }
+}
+
+/// The state of a lock that knows which task has it.
+pub(crate) trait Held {
+    /// The holder's id; 0: nobody, or no task.
+    fn holder(&self) -> u64;
+}
+
+/// # Safety
+/// `lock` points to a `ShortLock<S>` that outlives the call.
+unsafe fn holder<S: Held>(lock: *const ()) -> u64 {
+    // SAFETY: by the contract.
+    let lock = unsafe { &*lock.cast::<ShortLock<S>>() };
+    lock.lock().holder()
 }
 
 impl<S, P, R: FnOnce() -> WaitReason> Wait<'_, S, P, R> {
