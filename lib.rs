@@ -46,6 +46,10 @@ struct CaveatsPage;
 struct GeneratorsPage;
 
 #[cfg(doctest)]
+#[doc = include_str!("docs/io.md")]
+struct IoPage;
+
+#[cfg(doctest)]
 #[doc = include_str!("docs/observing.md")]
 struct ObservingPage;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::fiber::stack::{DEFAULT_GUARD, DEFAULT_STACK, StackSpec};
 
-/// The most workers that a runtime takes: each costs a thread, a stack and three descriptors.
+/// The most workers that a runtime takes: each costs a thread, a stack and four descriptors.
 pub(crate) const MAX_WORKERS: usize = 1024;
 
 /// What to do when nothing in the runtime can ever wake again.
