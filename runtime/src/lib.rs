@@ -60,6 +60,7 @@ mod registry;
 mod report;
 #[allow(unsafe_code)]
 mod runtime;
+mod runtime_builder;
 #[allow(unsafe_code)]
 mod scope;
 mod sight;
@@ -95,7 +96,8 @@ pub use lend::on_worker_stack;
 pub use local::{AccessError, LocalKey};
 pub use park::{park, park_deadline, park_timeout, yield_now};
 pub use pool::{Imap, ImapUnordered, Pool, PoolFull};
-pub use runtime::{Runtime, RuntimeBuilder, at_exit, run, workers};
+pub use runtime::{Runtime, at_exit, run, workers};
+pub use runtime_builder::RuntimeBuilder;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use sight::dump::{Dump, DumpOptions, DumpedTask, dump, dump_with};
 pub use sight::stall::Stall;

@@ -206,7 +206,8 @@ impl<T> Source<T> {
     /// Does an operation, waiting as often as it would block.
     ///
     /// # Blocking
-    /// Parks under [`WaitKind::Readable`] or [`WaitKind::Writable`]; honours kill and `timeout`,
+    /// Parks under [`WaitKind::Readable`](crate::WaitKind::Readable) or
+    /// [`WaitKind::Writable`](crate::WaitKind::Writable); honours kill and `timeout`,
     /// which are raised before each attempt and while it waits.
     ///
     /// # Errors
