@@ -54,6 +54,10 @@ struct IoPage;
 struct ObservingPage;
 
 #[cfg(doctest)]
+#[doc = include_str!("docs/processes.md")]
+struct ProcessesPage;
+
+#[cfg(doctest)]
 #[doc = include_str!("docs/queues.md")]
 struct QueuesPage;
 

@@ -56,6 +56,7 @@ mod park;
 mod pool;
 #[allow(unsafe_code)]
 mod primitive;
+pub mod process;
 mod registry;
 mod report;
 #[allow(unsafe_code)]
@@ -64,6 +65,8 @@ mod runtime_builder;
 #[allow(unsafe_code)]
 mod scope;
 mod sight;
+#[allow(unsafe_code)]
+pub mod signal;
 #[allow(unsafe_code)]
 mod spawn;
 #[allow(unsafe_code)]

@@ -452,6 +452,47 @@ fn a_kill_leaves_the_rest_to_others() {
     });
 }
 
+/// One poll has events for a task that kills, and for the one that it kills: that one has the turn
+/// by then, but has not run.
+#[test]
+fn a_turn_outlives_a_kill() {
+    within("a_turn_outlives_a_kill", || {
+        runtime(1).run(|| {
+            for _ in 0..50 {
+                let (source, mut writer) = pipes();
+                let begin = |n| {
+                    let reader = source.clone();
+                    let task = spawn(move || read(&reader, 1, Limit::NONE).unwrap());
+                    until_waits(&source, n, 0);
+                    task
+                };
+                let victim = begin(1);
+                let next = begin(2);
+                let (order, mut command) = pipes();
+                let target = victim.task();
+                let waits = order.clone();
+                let killer = spawn(move || {
+                    read(&waits, 1, Limit::NONE).unwrap();
+                    target.kill();
+                });
+                until_waits(&order, 1, 0);
+                command.write_all(b"k").unwrap();
+                writer.write_all(b"t").unwrap();
+                killer.join().unwrap();
+                match victim.join() {
+                    // It was first after all.
+                    Ok(bytes) => {
+                        assert_eq!(bytes, b"t");
+                        writer.write_all(b"t").unwrap();
+                    }
+                    Err(e) => assert!(e.is_killed()),
+                }
+                assert_eq!(next.join().unwrap(), b"t");
+            }
+        });
+    });
+}
+
 #[test]
 fn a_registration_moves_to_the_worker_that_waits() {
     within("a_registration_moves_to_the_worker_that_waits", || {

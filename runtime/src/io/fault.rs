@@ -64,8 +64,24 @@ pub(super) fn unwinding(what: WaitReason) -> io::Error {
     ))
 }
 
+/// Says which limit was met when `what` could not be had; other errors stay as they are.
 #[cold]
-pub(super) fn forked() -> io::Error {
+pub(crate) fn exhausted(what: &str, e: io::Error) -> io::Error {
+    let limit = match e.raw_os_error() {
+        Some(libc::EMFILE) => "this process has as many descriptors as it may (ulimit -n)",
+        Some(libc::ENFILE) => "the system has as many open files as it may (fs.file-max)",
+        Some(libc::EAGAIN) => "there are as many processes as there may be (ulimit -u, pids.max)",
+        Some(libc::ENOMEM) => "the kernel has no memory for it",
+        _ => return e,
+    };
+    io::Error::new(
+        e.kind(),
+        format!("no descriptor or process for {what}: {limit} ({e})"),
+    )
+}
+
+#[cold]
+pub(crate) fn forked() -> io::Error {
     io::Error::other(fork::TEXT)
 }
 

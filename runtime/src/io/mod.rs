@@ -8,20 +8,24 @@
 mod arm;
 pub(crate) mod driver;
 mod entry;
-mod fault;
+pub(crate) mod fault;
+mod pipe;
 mod readiness;
 #[allow(unsafe_code)]
 mod safe;
 mod source;
+mod stdio;
 #[allow(unsafe_code)]
-mod sys;
+pub(crate) mod sys;
 mod wait;
 
 pub use self::arm::Readiness;
 pub use self::driver::{Driver, DriverHandle, Next, drive};
 pub use self::entry::Direction;
 pub use self::fault::{Closed, is_closed};
+pub use self::pipe::{PipeReader, PipeWriter, pipe};
 pub use self::safe::IoSafe;
 pub use self::source::{Limit, Source};
+pub use self::stdio::{Stderr, Stdin, StdinLock, Stdout, stderr, stdin, stdout};
 pub use self::wait::{PollFd, poll, wait_readable, wait_writable};
 pub use crate::hub::poller::Ready;

@@ -13,7 +13,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// Sets `O_NONBLOCK`, if it is not set.
-pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: a command without a pointer.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
     if flags & libc::O_NONBLOCK == 0 {
@@ -22,6 +22,31 @@ pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
         check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) })?;
     }
     Ok(())
+}
+
+/// Clears `O_NONBLOCK`.
+pub(super) fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a command without a pointer.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    let flags = flags & !libc::O_NONBLOCK;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
+}
+
+/// `read(2)`.
+pub(super) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+    // SAFETY: the pointer and the length of one slice.
+    let n = unsafe { libc::read(fd.as_raw_fd(), start, length) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// `write(2)`.
+pub(super) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let (start, length) = (bytes.as_ptr().cast(), bytes.len());
+    // SAFETY: the pointer and the length of one slice.
+    let n = unsafe { libc::write(fd.as_raw_fd(), start, length) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
 /// A descriptor on which every operation fails with `EBADF`; the process has one.
@@ -65,6 +90,29 @@ pub(super) fn poll_now(fds: &mut [libc::pollfd]) -> io::Result<usize> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             done => return done.map(|n| n as usize),
         }
+    }
+}
+
+/// A counter that is readable while it is not 0.
+pub(crate) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: no pointer.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    // SAFETY: it was just made, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds 1 to an eventfd. Async-signal-safe.
+pub(crate) fn ring(eventfd: RawFd) {
+    let one = 1_u64;
+    // SAFETY: eight bytes of a local. A number that is closed is an error, which means nothing.
+    let _ = unsafe { libc::write(eventfd, (&raw const one).cast(), size_of::<u64>()) };
+}
+
+/// Sets an eventfd to 0.
+pub(crate) fn silence(eventfd: BorrowedFd<'_>) -> io::Result<()> {
+    match read(eventfd, &mut [0; 8]) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        done => done.map(drop),
     }
 }
 
