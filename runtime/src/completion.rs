@@ -153,13 +153,16 @@ impl<T> Watched<T> {
     /// Watches one more.
     ///
     /// # Panics
-    /// If it is the calling task, which would wait for itself.
+    /// If it is the calling task, which would wait for itself; in a forked child.
     pub(crate) fn add(&mut self, tag: u64, handle: JoinHandle<T>) {
         if let Caller::Task(_, fiber) = current::caller() {
             assert!(
                 fiber.header().id != handle.id(),
                 "{handle:?} waits for its own end, which would never come"
             );
+        }
+        if fork::is_lost(handle.id()) && !handle.is_finished() {
+            panic!("{}", fork::TEXT);
         }
         let number = self.handles.insert((tag, handle));
         // More than u32::MAX handles do not fit into memory.

@@ -6,7 +6,7 @@
 //! before the fork no longer matches and what is made after it does (design R10).
 
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// What to tell who uses a runtime from before the fork.
@@ -24,15 +24,19 @@ static NEXT_TASK: AtomicU64 = AtomicU64::new(1);
 /// The first task id that this process gave out itself.
 static FIRST_TASK: AtomicU64 = AtomicU64::new(1);
 
+/// On the page while one thread takes the first look.
+const LOOKING: u64 = u64::MAX;
+
 /// Hands out `n` task ids, unique in this process; returns the first.
 pub(crate) fn task_ids(n: u64) -> u64 {
+    // A child's first look comes before its first id.
+    Epoch::current();
     NEXT_TASK.fetch_add(n, Relaxed)
 }
 
 /// Whether the task with that id stayed in the parent, if it has not ended.
 #[inline]
 pub(crate) fn is_lost(id: u64) -> bool {
-    // A child's first look comes before its first id: making a runtime is one.
     Epoch::current();
     id < FIRST_TASK.load(Relaxed)
 }
@@ -75,23 +79,29 @@ impl Epoch {
     #[inline]
     pub(crate) fn current() -> Self {
         let page = page();
-        let seen = page.load(Relaxed);
-        if seen != 0 {
-            Self(seen)
-        } else {
-            Self::begin(page)
+        match page.load(Acquire) {
+            0 | LOOKING => Self::begin(page),
+            seen => Self(seen),
         }
     }
 
     #[cold]
     fn begin(page: &AtomicU64) -> Self {
-        let fresh = NEXT.fetch_add(1, Relaxed);
-        if fresh > 1 {
-            FIRST_TASK.store(NEXT_TASK.load(Relaxed), Relaxed);
-        }
-        match page.compare_exchange(0, fresh, AcqRel, Relaxed) {
-            Ok(_) => Self(fresh),
-            Err(seen) => Self(seen),
+        // Only one thread looks: another that took a number too would be like a second child, and
+        // declare the ids lost that the first has given out meanwhile.
+        loop {
+            match page.compare_exchange(0, LOOKING, Acquire, Acquire) {
+                Ok(_) => {
+                    let fresh = NEXT.fetch_add(1, Relaxed);
+                    if fresh > 1 {
+                        FIRST_TASK.store(NEXT_TASK.load(Relaxed), Relaxed);
+                    }
+                    page.store(fresh, Release);
+                    return Self(fresh);
+                }
+                Err(LOOKING) => std::thread::yield_now(),
+                Err(seen) => return Self(seen),
+            }
         }
     }
 

@@ -14,11 +14,15 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::{assert_passed, is_child, rerun, stderr, until, within};
 use sward_runtime::sync::{Event, Mutex, bounded, unbounded};
-use sward_runtime::{Builder, JoinHandle, Runtime, park, park_timeout, sleep, spawn, yield_now};
+use sward_runtime::{
+    Builder, Group, JoinHandle, Pool, Runtime, as_completed, park, park_timeout, sleep, spawn,
+    yield_now,
+};
 
 fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().unwrap()
@@ -252,6 +256,77 @@ fn a_runtime_of_its_own_in_the_child() {
         });
         assert_eq!(wait_for(child), 0);
         who.unpark();
+    });
+}
+
+/// Groups, pools and completion: the parent's are lost in the child, its own are not.
+#[test]
+fn groups_in_the_child() {
+    apart("groups_in_the_child", || {
+        let (group, pool) = (Arc::new(Group::new()), Arc::new(Pool::new(1)));
+        let task = group.spawn(park);
+        let who = task.task();
+        let watched = spawn(park);
+        let other = watched.task();
+        pool.spawn(park);
+        let (lost_group, lost_pool) = (group.clone(), pool.clone());
+        let child = fork(move || {
+            // Made before anything else looks.
+            let own = Group::new();
+            let mut ok = own.join_timeout(Duration::from_secs(3));
+            ok &= names_fork(|| lost_group.join()) && names_fork(|| drop(lost_pool.try_join()));
+            ok &= names_fork(|| drop(as_completed([task]).next()));
+            ok &= names_fork(|| drop(as_completed([watched])));
+            let runtime = runtime(1);
+            let sum = runtime.run(move || {
+                own.spawn(yield_now);
+                own.join();
+                let ends = as_completed((0..10).map(|i| spawn(move || i)));
+                let sum: i32 = ends.map(|(_, n)| n.unwrap()).sum();
+                sum + Pool::new(2).map(0..10, |i| i).iter().sum::<i32>()
+            });
+            drop(lost_group);
+            i32::from(!(ok && sum == 90))
+        });
+        assert_eq!(wait_for(child), 0);
+        // The parent's are as they were.
+        assert_eq!((group.len(), pool.len()), (1, 1));
+        other.unpark();
+        who.unpark();
+        group.join();
+        assert!(pool.kill_timeout(Duration::from_secs(20)));
+    });
+}
+
+/// Threads that use the library for the first time at the same moment are no children of each
+/// other.
+#[test]
+fn many_threads_look_first() {
+    if is_child() {
+        within("many_threads_look_first", || {
+            let ready = AtomicUsize::new(0);
+            std::thread::scope(|s| {
+                for _ in 0..2 {
+                    s.spawn(|| {
+                        let group = Group::new();
+                        // At the same moment, so no wait that has to be woken from.
+                        ready.fetch_add(1, SeqCst);
+                        while ready.load(SeqCst) < 2 {
+                            std::hint::spin_loop();
+                        }
+                        group.join();
+                        let task = group.spawn(park);
+                        assert!(!group.join_timeout(Duration::ZERO));
+                        task.kill();
+                        group.join();
+                    });
+                }
+            });
+        });
+        return;
+    }
+    within("many_threads_look_first", || {
+        (0..40).for_each(|_| assert_passed(&rerun("many_threads_look_first", &[])));
     });
 }
 
