@@ -52,9 +52,15 @@ pub(crate) const ENDED: u8 = 4;
 pub(crate) const DESCRIBE: u8 = 8;
 
 /// `quirks`: it has task-local values.
-pub(crate) const LOCALS: u8 = 8;
+pub(crate) const LOCALS: u8 = 16;
 /// `quirks`: it may have some that tasks which it spawns inherit.
-pub(crate) const HEIRS: u8 = 16;
+pub(crate) const HEIRS: u8 = 32;
+
+/// No two of `quirks` are the same bit.
+const _: () = assert!(
+    NO_PARK as u32 + HOOKED as u32 + ENDED as u32 + DESCRIBE as u32 + LOCALS as u32 + HEIRS as u32
+        == (NO_PARK | HOOKED | ENDED | DESCRIBE | LOCALS | HEIRS) as u32
+);
 
 /// One `timeout(d, f)`, or one `run` of a cancel token, that the task is in.
 pub(crate) struct Frame {
