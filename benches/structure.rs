@@ -3,11 +3,11 @@
 //! `structure [TASKS]`, on one worker and on two; the least of 100 rounds.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sward::{
     Builder, CancelToken, Group, JoinHandle, Pool, Runtime, as_completed, join_all, kill_all, park,
-    spawn, task_local,
+    spawn, task_local, timeout,
 };
 
 task_local! {
@@ -52,7 +52,8 @@ fn measure(workers: usize, n: u64) -> io::Result<Vec<(&'static str, f64)>> {
         });
         row("Builder::inherit_deadline, join", &mut || {
             let start = |i| Builder::new().inherit_deadline().spawn(move || i).ok();
-            sum((0..n).filter_map(start).collect())
+            let run = || sum((0..n).filter_map(start).collect());
+            timeout(Duration::from_secs(60), run).unwrap_or(0)
         });
         let group = Group::new();
         row("Group::spawn, join", &mut || {

@@ -353,6 +353,42 @@ impl State {
     }
 }
 
+/// A place that was taken and has no member yet.
+pub(crate) struct Place<'a>(Option<&'a Arc<Family>>);
+
+impl<'a> Place<'a> {
+    /// Takes one if one is free.
+    pub(crate) fn take(family: &'a Arc<Family>) -> Option<Self> {
+        family.try_place().then(|| Self(Some(family)))
+    }
+
+    /// Waits for one. `None`: not by the deadline, or the caller unwinds.
+    pub(crate) fn wait(family: &'a Arc<Family>, deadline: Option<Instant>) -> Option<Self> {
+        family.place(deadline).then(|| Self(Some(family)))
+    }
+
+    /// One that the family has handed over, by [`Vacancy`].
+    pub(crate) fn handed(family: &'a Arc<Family>) -> Self {
+        Self(Some(family))
+    }
+
+    /// Gives it to a member.
+    pub(crate) fn fill(mut self, task: TaskRef) -> Member {
+        match self.0.take() {
+            Some(family) => family.add(task),
+            None => unreachable!("a place is filled once"),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(family) = self.0 {
+            family.give_place_back();
+        }
+    }
+}
+
 /// An arm that takes a place.
 pub(crate) struct Vacancy<'a> {
     family: &'a Family,

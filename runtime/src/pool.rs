@@ -1,45 +1,21 @@
-//! Pools: groups with a bound, and maps over them.
+//! Pools: groups with a bound.
 //!
-//! Nouns: a *place* is the right to have one more member (`family.rs`); a [`Flow`] is one map that
-//! runs: its *input*, the items that are *out* (running, or ended and not yet returned), and a
-//! *spare* item that was pulled and found no place.
-//!
-//! A flow runs in the one who asks for results, on no task of its own:
-//!
-//! ```text
-//! fill: pull an item, take a place, spawn   (until `buffer` are out, or no place is free)
-//!   -> take the next end -> return it
-//! ```
-//!
-//! It waits for a place alone only while nothing is out: else an end of its own is as good. So any
-//! number of maps share a pool without a deadlock. A member that maps over its own pool, and
-//! finds no place while nothing is out, runs the item itself, in its own place.
-//!
-//! Invariant: a place that was taken ends up with a member or is given back ([`Place`]); no code of
-//! the user runs in between.
-//!
-//! Rejected: a task that feeds (what it pulled is lost with it, and a panic of the input must find
-//! its way to the consumer); closures that borrow (use a `scope`: an iterator can be forgotten).
+//! A place that was taken ends up with a member or is given back (`family::Place`); no code of the
+//! user runs in between. The maps are in `imap.rs`.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::Location;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock;
-use crate::completion::{Tagged, Watched};
-use crate::error::JoinError;
-use crate::family::{Family, Vacancy};
+use crate::family::{Family, Place};
 use crate::group::{Group, MemberFailed};
-use crate::hub::cell::TaskRef;
-use crate::hub::current;
-use crate::hub::owner::Member;
+use crate::imap::{Flow, Imap, ImapUnordered};
 use crate::join::JoinHandle;
 use crate::spawn::{self, Builder};
 use crate::task::Task;
-use crate::unwinding::Signal;
 
 /// A group of at most so many tasks at a time (gevent's `Pool`).
 ///
@@ -85,37 +61,6 @@ impl<F> fmt::Display for PoolFull<F> {
 }
 
 impl<F> std::error::Error for PoolFull<F> {}
-
-/// A place that was taken and has no member yet.
-struct Place<'a>(Option<&'a Arc<Family>>);
-
-impl<'a> Place<'a> {
-    /// Takes one if one is free.
-    fn take(family: &'a Arc<Family>) -> Option<Self> {
-        family.try_place().then(|| Self(Some(family)))
-    }
-
-    /// Waits for one. `None`: not by the deadline, or the caller unwinds.
-    fn wait(family: &'a Arc<Family>, deadline: Option<Instant>) -> Option<Self> {
-        family.place(deadline).then(|| Self(Some(family)))
-    }
-
-    /// Gives it to a member.
-    fn fill(mut self, task: TaskRef) -> Member {
-        match self.0.take() {
-            Some(family) => family.add(task),
-            None => unreachable!("a place is filled once"),
-        }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if let Some(family) = self.0 {
-            family.give_place_back();
-        }
-    }
-}
 
 impl Pool {
     /// Returns a pool for `size` tasks at a time.
@@ -358,8 +303,8 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        let mut flow = Flow::new(self, items.into_iter(), f, Location::caller());
-        flow.buffer = usize::MAX;
+        let items = items.into_iter();
+        let mut flow = Flow::new(self.family(), usize::MAX, items, f, Location::caller());
         let mut results = Vec::new();
         while let Some((number, result)) = flow.next() {
             let at = number as usize;
@@ -413,11 +358,8 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        Imap {
-            flow: Flow::new(self, items.into_iter(), f, Location::caller()),
-            window: VecDeque::new(),
-            first: 0,
-        }
+        let (items, site) = (items.into_iter(), Location::caller());
+        Imap::new(Flow::new(self.family(), self.size, items, f, site))
     }
 
     /// As [`imap`](Self::imap), with the results as they come.
@@ -443,9 +385,8 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        ImapUnordered {
-            flow: Flow::new(self, items.into_iter(), f, Location::caller()),
-        }
+        let (items, site) = (items.into_iter(), Location::caller());
+        ImapUnordered::new(Flow::new(self.family(), self.size, items, f, site))
     }
 }
 
@@ -455,237 +396,6 @@ impl fmt::Debug for Pool {
             .field("is", &format_args!("{}", self.family().label()))
             .field("size", &self.size)
             .field("members", &self.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// One map that runs; see the file head.
-struct Flow<'a, I: Iterator, F, R> {
-    pool: &'a Pool,
-    /// `None` once it has ended.
-    input: Option<I>,
-    spare: Option<I::Item>,
-    f: Arc<F>,
-    running: Watched<R>,
-    /// The result of an item that ran in the caller.
-    own: Option<Tagged<R>>,
-    /// The number of the next item.
-    number: u64,
-    /// Items whose results have not been returned.
-    out: usize,
-    /// The most of them.
-    buffer: usize,
-    site: &'static Location<'static>,
-}
-
-impl<'a, I, F, R> Flow<'a, I, F, R>
-where
-    I: Iterator,
-    I::Item: Send + 'static,
-    F: Fn(I::Item) -> R + Send + Sync + 'static,
-    R: Send + 'static,
-{
-    fn new(pool: &'a Pool, input: I, f: F, site: &'static Location<'static>) -> Self {
-        Self {
-            pool,
-            input: Some(input),
-            spare: None,
-            f: Arc::new(f),
-            running: Watched::new(),
-            own: None,
-            number: 0,
-            out: 0,
-            buffer: pool.size,
-            site,
-        }
-    }
-
-    /// Pulls an item of the input, if none is spare. `false`: there are no more.
-    fn pull(&mut self) -> bool {
-        if self.spare.is_none() {
-            self.spare = self.input.as_mut().and_then(Iterator::next);
-            if self.spare.is_none() {
-                self.input = None;
-            }
-        }
-        self.spare.is_some()
-    }
-
-    /// Starts items while there is room for them.
-    fn fill(&mut self) {
-        let family = self.pool.family();
-        while self.out < self.buffer && self.pull() {
-            let place = if self.out == 0 && current::owner_id() != Some(family.id()) {
-                Place::wait(family, None)
-            } else {
-                Place::take(family)
-            };
-            match place {
-                Some(place) => self.start(place),
-                None if self.out > 0 => return,
-                None => self.run_here(),
-            }
-        }
-    }
-
-    /// Starts the spare item.
-    fn start(&mut self, place: Place<'_>) {
-        if let Some((number, item)) = self.take_spare() {
-            let f = self.f.clone();
-            let call = move || f(item);
-            let handle = spawn::spawn_owned(call, self.site, |task| place.fill(task));
-            self.running.add(number, handle);
-        }
-    }
-
-    /// Runs the spare item in the calling task.
-    fn run_here(&mut self) {
-        if let Some((number, item)) = self.take_spare() {
-            // What it is if the caller is killed or timed out in there.
-            self.own = Some((number, Err(JoinError::Killed)));
-            self.own = Some((number, run_here(|| (self.f)(item))));
-        }
-    }
-
-    fn take_spare(&mut self) -> Option<(u64, I::Item)> {
-        let item = self.spare.take()?;
-        self.number += 1;
-        self.out += 1;
-        Some((self.number - 1, item))
-    }
-
-    /// Takes the next end, with the number of the item; starts others when a place comes free
-    /// meanwhile. `None`: nothing runs.
-    fn take(&mut self) -> Option<Tagged<R>> {
-        loop {
-            if self.own.is_some() {
-                return self.own.take();
-            }
-            if self.spare.is_none() || self.running.len() == 0 {
-                return self.running.next(None);
-            }
-            let pool = self.pool;
-            match self.running.next_or(Vacancy::of(pool.family())) {
-                Ok(end) => return Some(end),
-                Err(None) => {}
-                Err(Some(())) => {
-                    self.start(Place(Some(pool.family())));
-                    self.fill();
-                }
-            }
-        }
-    }
-
-    /// The next result in any order.
-    fn next(&mut self) -> Option<Tagged<R>> {
-        self.fill();
-        let next = self.take()?;
-        self.out -= 1;
-        Some(next)
-    }
-}
-
-/// Runs an item in the calling task.
-fn run_here<R>(f: impl FnOnce() -> R) -> Result<R, JoinError> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(value) => Ok(value),
-        // A kill or a time-out of the caller itself.
-        Err(payload) if payload.is::<Signal>() => resume_unwind(payload),
-        Err(payload) => Err(JoinError::Panicked(payload)),
-    }
-}
-
-impl<I: Iterator, F, R> Drop for Flow<'_, I, F, R> {
-    fn drop(&mut self) {
-        self.running.kill();
-    }
-}
-
-/// The results of [`Pool::imap`].
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct Imap<'a, I: Iterator, F, R> {
-    flow: Flow<'a, I, F, R>,
-    /// The results of items from `first` on.
-    window: VecDeque<Option<Result<R, JoinError>>>,
-    first: u64,
-}
-
-impl<I: Iterator, F, R> Imap<'_, I, F, R> {
-    /// Sets how many items may be out at a time, running or waiting to be returned; 1 at least. The
-    /// default is the pool's size. With more, others are started while the first of them is slow.
-    pub fn buffer(mut self, n: usize) -> Self {
-        self.flow.buffer = n.max(1);
-        self
-    }
-}
-
-impl<I, F, R> Iterator for Imap<'_, I, F, R>
-where
-    I: Iterator,
-    I::Item: Send + 'static,
-    F: Fn(I::Item) -> R + Send + Sync + 'static,
-    R: Send + 'static,
-{
-    type Item = Result<R, JoinError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.flow.fill();
-        while !matches!(self.window.front(), Some(Some(_))) {
-            let (number, result) = self.flow.take()?;
-            let at = (number - self.first) as usize;
-            if self.window.len() <= at {
-                self.window.resize_with(at + 1, || None);
-            }
-            self.window[at] = Some(result);
-        }
-        self.first += 1;
-        self.flow.out -= 1;
-        self.window.pop_front().flatten()
-    }
-}
-
-impl<I: Iterator, F, R> fmt::Debug for Imap<'_, I, F, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Imap")
-            .field("out", &self.flow.out)
-            .field("buffer", &self.flow.buffer)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The results of [`Pool::imap_unordered`].
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct ImapUnordered<'a, I: Iterator, F, R> {
-    flow: Flow<'a, I, F, R>,
-}
-
-impl<I: Iterator, F, R> ImapUnordered<'_, I, F, R> {
-    /// As [`Imap::buffer`].
-    pub fn buffer(mut self, n: usize) -> Self {
-        self.flow.buffer = n.max(1);
-        self
-    }
-}
-
-impl<I, F, R> Iterator for ImapUnordered<'_, I, F, R>
-where
-    I: Iterator,
-    I::Item: Send + 'static,
-    F: Fn(I::Item) -> R + Send + Sync + 'static,
-    R: Send + 'static,
-{
-    type Item = Result<R, JoinError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.flow.next().map(|(_, result)| result)
-    }
-}
-
-impl<I: Iterator, F, R> fmt::Debug for ImapUnordered<'_, I, F, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ImapUnordered")
-            .field("out", &self.flow.out)
-            .field("buffer", &self.flow.buffer)
             .finish_non_exhaustive()
     }
 }
