@@ -12,9 +12,6 @@
 //! Installing, calling whoever was there before, and taking an action out while the handler runs
 //! elsewhere is `signal-hook-registry`'s part.
 //!
-//! The seam for `select!`: an arm of a listener is an arm of `bell` for reading, whose attempt is
-//! `take`, then silencing the bell, then `take` again, as in `recv`.
-//!
 //! Rejected: `signalfd` (the signal must be blocked in every thread, and children inherit that); a
 //! channel that a driver fills (it ends with its worker); a queue of signals (POSIX does not count
 //! them either).
@@ -31,6 +28,7 @@ use signal_hook_registry::{SigId, register, unregister};
 
 use crate::fork::Epoch;
 use crate::io::{Direction, Limit, Source, fault, sys};
+use crate::sync::Arm;
 
 pub use libc::{
     SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP,
@@ -255,13 +253,22 @@ impl Signals {
     }
 
     fn recv_for(&self, limit: impl Into<Limit>) -> io::Result<i32> {
-        self.bell.io(Direction::Read, limit, |bell| {
-            if let Some(signal) = self.take() {
-                return Ok(signal);
-            }
-            sys::silence(bell.as_fd())?;
-            self.take().ok_or_else(|| io::ErrorKind::WouldBlock.into())
-        })
+        self.bell
+            .io(Direction::Read, limit, |bell| self.take_or_silence(bell))
+    }
+
+    /// Returns an arm of a [`select!`](crate::select) that receives a signal.
+    pub fn receiving(&self) -> impl Arm<Output = io::Result<i32>> + '_ {
+        self.bell
+            .doing(Direction::Read, |bell| self.take_or_silence(bell))
+    }
+
+    fn take_or_silence(&self, bell: &impl AsFd) -> io::Result<i32> {
+        if let Some(signal) = self.take() {
+            return Ok(signal);
+        }
+        sys::silence(bell.as_fd())?;
+        self.take().ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
     /// Returns a signal if one has come.

@@ -1351,3 +1351,59 @@ fn in_a_select() {
         }
     });
 }
+
+/// Operations, signals and children as arms of a `select!`.
+#[test]
+fn doing_in_a_select() {
+    within("doing_in_a_select", || {
+        use sward_runtime::process::Command;
+        use sward_runtime::select;
+        use sward_runtime::signal::{SIGUSR2, on};
+        use sward_runtime::sync::after;
+        for workers in [1, 2] {
+            runtime(workers).run(|| {
+                let (source, writer) = pipes();
+                let mut writer = Some(writer);
+                let signals = on(SIGUSR2).unwrap();
+                let child = Command::new("cat")
+                    .stdin(sward_runtime::process::Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let process = child.process();
+                let mut child = Some(child);
+                let mut writes = None;
+                let mut order = Vec::new();
+                for round in 0..3 {
+                    match round {
+                        0 => {
+                            let mut writer = writer.take().unwrap();
+                            writes = Some(spawn(move || {
+                                writer.write_all(b"abc").unwrap();
+                                writer
+                            }));
+                        }
+                        // SAFETY: a signal to this very thread, which is listened to.
+                        1 => assert_eq!(unsafe { libc::raise(SIGUSR2) }, 0),
+                        // Its input ends.
+                        _ => drop(child.as_mut().unwrap().stdin.take()),
+                    }
+                    let mut buffer = [0; 8];
+                    order.push(select! {
+                        n = source.doing(Direction::Read, |mut pipe| pipe.read(&mut buffer)) => n.unwrap(),
+                        signal = signals.receiving() => {
+                            assert_eq!(signal.unwrap(), SIGUSR2);
+                            10
+                        }
+                        status = process.ending() => {
+                            assert!(status.unwrap().success());
+                            20
+                        }
+                        _ = after(Duration::from_secs(30)) => 99,
+                    });
+                }
+                assert_eq!(order, [3, 10, 20]);
+                drop(writes.map(|task| task.join().unwrap()));
+            });
+        }
+    });
+}

@@ -19,7 +19,7 @@ mod stdio;
 pub(crate) mod sys;
 mod wait;
 
-pub use self::arm::Readiness;
+pub use self::arm::{Doing, Readiness};
 pub use self::driver::{Driver, DriverHandle, Next, drive};
 pub use self::entry::Direction;
 pub use self::fault::{Closed, is_closed};

@@ -21,6 +21,7 @@ use std::time::Duration;
 use super::{reaper, sys};
 use crate::fork::Epoch;
 use crate::io::{Direction, Limit, Source, fault};
+use crate::sync::Arm;
 use crate::sync::short_lock::ShortLock;
 
 /// See the file's head.
@@ -183,6 +184,15 @@ impl Process {
             Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(still_running(life.id)),
             done => done,
         }
+    }
+
+    /// Returns an arm of a [`select!`](crate::select) that waits for the end of the process.
+    pub fn ending(&self) -> impl Arm<Output = io::Result<ExitStatus>> + '_ {
+        let life = self.life();
+        life.pidfd.doing(Direction::Read, |_| {
+            life.try_wait()?
+                .ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        })
     }
 
     /// Returns the status if the process has ended (gevent's `poll`).
