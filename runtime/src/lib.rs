@@ -28,11 +28,8 @@ mod block_on;
 mod blocking;
 mod cancel;
 mod clock;
-mod completion;
 mod config;
 mod error;
-#[allow(unsafe_code)]
-mod family;
 #[allow(unsafe_code)]
 mod fiber;
 #[allow(unsafe_code)]
@@ -40,21 +37,17 @@ mod fork;
 pub mod fs;
 #[allow(unsafe_code)]
 mod generator;
-mod group;
 #[allow(unsafe_code)]
 mod hub;
-mod imap;
 mod interval;
 pub mod io;
 mod join;
 mod join_future;
 mod lend;
-mod local;
 mod macros;
 #[allow(unsafe_code)]
 mod membarrier;
 mod park;
-mod pool;
 #[allow(unsafe_code)]
 mod primitive;
 pub mod process;
@@ -63,19 +56,17 @@ mod report;
 #[allow(unsafe_code)]
 mod runtime;
 mod runtime_builder;
-#[allow(unsafe_code)]
-mod scope;
 mod sight;
 #[allow(unsafe_code)]
 pub mod signal;
 #[allow(unsafe_code)]
 mod spawn;
+mod structure;
 #[allow(unsafe_code)]
 pub mod sync;
 mod task;
 mod testing;
 mod time;
-mod token;
 mod unwinding;
 mod virtual_clock;
 mod wait_reason;
@@ -83,36 +74,36 @@ mod wait_reason;
 pub use block_on::block_on;
 pub use blocking::{BlockingPool, blocking, spawn_blocking};
 pub use cancel::{defer, on_switch, shield, without_parking};
-pub use completion::{
-    Completed, TaskEnd, as_completed, kill_all, kill_all_timeout, wait_any, wait_n,
-};
 pub use config::OnDeadlock;
 pub use error::{Cancelled, JoinError, TimedOut};
 pub use fiber::stack::StackCensus;
 pub use generator::{Generator, Yielder};
-pub use group::{Group, MemberFailed};
 pub use hub::extras::Exit;
 pub use hub::question::TaskState;
-pub use imap::{Imap, ImapUnordered};
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, try_join_all};
 pub use join_future::JoinFuture;
 pub use lend::on_worker_stack;
-pub use local::{AccessError, LocalKey};
 pub use park::{park, park_deadline, park_timeout, yield_now};
-pub use pool::{Pool, PoolFull};
 pub use runtime::{Runtime, at_exit, run, workers};
 pub use runtime_builder::RuntimeBuilder;
-pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use sight::dump::{Dump, DumpOptions, DumpedTask, dump, dump_with};
 pub use sight::stall::Stall;
 pub use sight::stats::{Histogram, Stats, stack_census, stats};
 pub use sight::symbols::{TaskBacktrace, TaskFrame};
 pub use spawn::{Builder, spawn, spawn_after, spawn_local};
+pub use structure::completion::{
+    Completed, TaskEnd, as_completed, kill_all, kill_all_timeout, wait_any, wait_n,
+};
+pub use structure::group::{Group, MemberFailed};
+pub use structure::imap::{Imap, ImapUnordered};
+pub use structure::local::{AccessError, LocalKey};
+pub use structure::pool::{Pool, PoolFull};
+pub use structure::scope::{Scope, ScopedJoinHandle, scope};
+pub use structure::token::CancelToken;
 pub use sward_macros::{main, test};
 pub use task::{Task, current};
 pub use time::{now, remaining, sleep, sleep_until, timeout, timeout_at};
-pub use token::CancelToken;
 pub use virtual_clock::{HeldClock, advance, hold_clock};
 pub use wait_reason::{WaitKind, WaitReason};
 

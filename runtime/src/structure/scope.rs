@@ -24,12 +24,12 @@ use std::time::Duration;
 
 use crate::cancel::{kill_together, shield};
 use crate::error::JoinError;
-use crate::family::{Family, Label};
 use crate::hub::cell::HANDLE;
 use crate::hub::current::{self, Caller};
 use crate::join::{Ending, JoinHandle};
 use crate::park;
 use crate::spawn::{self, Builder};
+use crate::structure::family::{Family, Label};
 use crate::task::Task;
 use crate::unwinding::Signal;
 

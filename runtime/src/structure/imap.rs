@@ -22,11 +22,11 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use crate::completion::{Tagged, Watched};
 use crate::error::JoinError;
-use crate::family::{Family, Place, Vacancy};
 use crate::hub::current;
 use crate::spawn;
+use crate::structure::completion::{Tagged, Watched};
+use crate::structure::family::{Family, Place, Vacancy};
 use crate::unwinding::Signal;
 
 /// One map that runs; see the file head.

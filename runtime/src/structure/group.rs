@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use crate::cancel::{kill_together, shield};
 use crate::clock;
-use crate::family::{Family, Label};
 use crate::fork;
 use crate::hub::current;
 use crate::hub::extras::Exit;
 use crate::join::JoinHandle;
 use crate::spawn::{self, Builder};
+use crate::structure::family::{Family, Label};
 use crate::task::{self, Task};
 
 /// Tasks that are waited for, and ended, together (gevent's `Group`).
@@ -203,8 +203,9 @@ impl Group {
     /// ```
     pub fn try_join(&self) -> Result<(), MemberFailed> {
         self.refuse_member();
-        let done =
-            |members: &crate::family::State| members.is_empty() || members.failed().is_some();
+        let done = |members: &crate::structure::family::State| {
+            members.is_empty() || members.failed().is_some()
+        };
         self.family.wait(None, done);
         match self.family.look(|members| members.failed()) {
             None => Ok(()),

@@ -19,10 +19,10 @@ use slab::Slab;
 
 use crate::cancel::kill_together;
 use crate::error::Cancelled;
-use crate::family::{Family, Label};
 use crate::hub::fuse::Fuse;
 use crate::join::JoinHandle;
 use crate::spawn::{self, Builder};
+use crate::structure::family::{Family, Label};
 use crate::sync::short_lock::ShortLock;
 use crate::sync::{Event, Waiting};
 use crate::time;

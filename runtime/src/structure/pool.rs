@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::family::{Family, Place};
-use crate::group::{Group, MemberFailed};
-use crate::imap::{Flow, Imap, ImapUnordered};
 use crate::join::JoinHandle;
 use crate::spawn::{self, Builder};
+use crate::structure::family::{Family, Place};
+use crate::structure::group::{Group, MemberFailed};
+use crate::structure::imap::{Flow, Imap, ImapUnordered};
 use crate::task::Task;
 
 /// A group of at most so many tasks at a time (gevent's `Pool`).
