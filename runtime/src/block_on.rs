@@ -28,7 +28,7 @@ use crate::wait_reason::{WaitKind, WaitReason};
 /// `tokio::runtime::Handle` (`docs/async.md`). Calls nest.
 ///
 /// # Blocking
-/// Parks under [`WaitKind::Future`](crate::WaitKind::Future) whenever the future is pending;
+/// Parks under [`WaitKind::Future`] whenever the future is pending;
 /// honours kill and `timeout`. In a task that unwinds it blocks the worker (`docs/caveats.md`).
 ///
 /// # Panics

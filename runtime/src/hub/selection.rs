@@ -83,7 +83,7 @@ impl Selection {
         (choice < GIVEN_UP).then_some(choice)
     }
 
-    /// Keeps a reference of its own to the one who waits; comes before [`wake`](Self::wake).
+    /// Keeps a reference of its own to the one who waits; comes before `choose_and_wake`.
     pub(crate) fn own(&self, who: impl FnOnce() -> Waiter) {
         self.owned.get_or_init(who);
     }
