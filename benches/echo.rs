@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use sward_runtime::io::{Direction, Limit, Source};
-use sward_runtime::{Runtime, join_all, spawn};
+use sward::io::{Direction, Limit, Source};
+use sward::{Runtime, join_all, spawn};
 
 const BUFFER: usize = 1024;
 const MESSAGE: usize = 64;
