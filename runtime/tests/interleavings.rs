@@ -27,7 +27,13 @@
     clippy::disallowed_types
 )]
 
+#[path = "interleavings/carriers.rs"]
+mod carriers;
 mod common;
+#[path = "interleavings/families.rs"]
+mod families;
+#[path = "interleavings/holders.rs"]
+mod holders;
 #[path = "interleavings/objects.rs"]
 mod objects;
 #[path = "interleavings/world.rs"]
@@ -371,7 +377,7 @@ macro_rules! tests {
 }
 
 /// How many seeds each test tries.
-const ROUNDS: u64 = 100;
+const ROUNDS: u64 = 40;
 
 /// A run of many rounds takes its time.
 fn limited(name: &str, f: impl FnOnce()) {
@@ -382,7 +388,11 @@ fn limited(name: &str, f: impl FnOnce()) {
     }
 }
 
-tests! { bounded unbounded rendezvous mutex event tasks }
+tests! {
+    bounded unbounded rendezvous mutex event tasks
+    semaphore rwlock condvar select queue priority_queue lifo_queue barrier once_value
+    pool group scope broadcast watch
+}
 
 #[test]
 fn all_together() {

@@ -24,7 +24,7 @@ use sward_runtime::sync::{
     Event, JoinableQueue, LifoQueue, Mutex, PriorityQueue, Queue, unbounded,
 };
 use sward_runtime::{
-    JoinHandle, Runtime, TaskState, WaitKind, dump, join_all, spawn, timeout, yield_now,
+    JoinError, JoinHandle, Runtime, TaskState, WaitKind, dump, join_all, spawn, timeout, yield_now,
 };
 
 const SHORT: Duration = Duration::from_millis(3);
@@ -613,6 +613,33 @@ fn a_peeker_that_comes_too_late_waits_on() {
             for seen in join_all(tasks) {
                 assert_eq!(seen.unwrap(), Ok(2));
             }
+        });
+    });
+}
+
+/// Woken, then killed, and the value is gone: it does not wait for another one.
+#[test]
+fn a_peeker_that_is_killed_and_comes_too_late_ends() {
+    within("a_peeker_that_is_killed_and_comes_too_late_ends", || {
+        runtime(1).run(|| {
+            let queue = Arc::new(Queue::unbounded());
+            let peek = || {
+                let queue = queue.clone();
+                spawn(move || queue.peek(|value| *value))
+            };
+            let (killed, other) = (peek(), peek());
+            until_parked(WaitKind::Get, 2);
+            queue.put(1).unwrap();
+            killed.kill();
+            assert_eq!(queue.try_get(), Ok(1));
+            assert!(matches!(killed.join(), Err(JoinError::Killed)));
+            // While the value is there it is seen, and the next is told of it.
+            let killed = peek();
+            until_parked(WaitKind::Get, 2);
+            queue.put(2).unwrap();
+            killed.kill();
+            assert_eq!(other.join().unwrap(), Ok(2));
+            drop(killed.join());
         });
     });
 }

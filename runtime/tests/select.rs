@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use common::within;
 use sward_runtime::sync::{Event, Receiver, Sender, after, at, bounded, rendezvous, unbounded};
-use sward_runtime::{Runtime, join_all, select, shield, sleep, spawn, timeout, yield_now};
+use sward_runtime::{
+    JoinError, Runtime, join_all, select, shield, sleep, spawn, timeout, yield_now,
+};
 
 fn run(workers: usize, f: impl FnOnce() + Send + 'static) {
     Runtime::builder().workers(workers).build().unwrap().run(f);
@@ -468,5 +470,65 @@ fn a_waker_that_stays() {
                 thread.join().unwrap();
             }
         });
+    });
+}
+
+/// An arm is chosen and then has nothing, and a kill came after the choice: it does not wait again.
+#[test]
+fn a_kill_after_a_vain_choice() {
+    use sward_runtime::sync::{Arm, ArmWaker, ShortLock, Slot};
+    struct Vain(Arc<ShortLock<Vec<ArmWaker>>>);
+    impl Arm for Vain {
+        type Output = ();
+        fn attempt(&mut self) -> Option<()> {
+            None
+        }
+        fn line_up(&mut self, slot: Slot<'_>) -> bool {
+            self.0.lock().push(slot.waker());
+            false
+        }
+        fn leave(&mut self, _: bool) -> Option<()> {
+            None
+        }
+    }
+    within("a_kill_after_a_vain_choice", || {
+        run(1, || {
+            let kept = Arc::new(ShortLock::new(Vec::new()));
+            let wakers = kept.clone();
+            let task = spawn(move || select! { () = Vain(wakers) => () });
+            let waker = loop {
+                if let Some(waker) = kept.lock().pop() {
+                    break waker;
+                }
+                yield_now();
+            };
+            assert!(waker.choose());
+            task.kill();
+            assert!(matches!(task.join(), Err(JoinError::Killed)));
+        });
+    });
+}
+
+/// In a shuffled runtime the seed says which of the ready arms is taken.
+#[test]
+fn a_seed_gives_the_choice_too() {
+    within("a_seed_gives_the_choice_too", || {
+        let choices = |seed| {
+            let runtime = Runtime::builder().virtual_clock().shuffle(seed).build();
+            runtime.unwrap().run(|| {
+                let event = Event::new();
+                event.set();
+                let choice = || {
+                    select! {
+                        () = event.waiting() => 0,
+                        () = event.waiting() => 1,
+                    }
+                };
+                (0..30).map(|_| choice()).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(choices(1), choices(1));
+        assert_ne!(choices(1), choices(2));
+        assert!(choices(1).contains(&0) && choices(1).contains(&1));
     });
 }

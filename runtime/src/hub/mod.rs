@@ -278,6 +278,11 @@ impl Hub {
         self.fast.set(usize::MAX);
     }
 
+    /// A number below `n` that the seed gives, in a runtime that is shuffled for tests.
+    pub(crate) fn chance(&self, n: usize) -> Option<usize> {
+        Some(self.shuffle.borrow_mut().as_mut()?.below(n))
+    }
+
     /// A batch of one slice, of whoever the seed picks: so when the hub looks around does not
     /// depend on the machine's speed either.
     #[cold]

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use super::wait_queue::{Ticket, WaitQueue};
 use crate::clock;
 use crate::hub::control::Wake;
+use crate::hub::current;
 use crate::hub::selection::Selection;
 use crate::hub::waiter::{Queued, ThreadParker, Waiter};
 use crate::park::{self, Place};
@@ -233,6 +234,7 @@ pub fn select_any(arms: &mut [&mut dyn AnyArm], biased: bool, now: bool) -> Opti
     park::checkpoint();
     let n = arms.len();
     let first = if biased { 0 } else { random(n) };
+    let mut in_vain = false;
     loop {
         for i in (first..n).chain(0..first) {
             if arms[i].attempt() {
@@ -242,6 +244,11 @@ pub fn select_any(arms: &mut [&mut dyn AnyArm], biased: bool, now: bool) -> Opti
         if now {
             return None;
         }
+        // A kill or time-out that came after an arm was chosen that then had nothing.
+        if std::mem::take(&mut in_vain) {
+            park::checkpoint();
+            continue;
+        }
         assert!(
             arms.iter().any(|arm| arm.is_enabled()),
             "select! with every arm disabled and no default: it would wait for ever"
@@ -249,11 +256,15 @@ pub fn select_any(arms: &mut [&mut dyn AnyArm], biased: bool, now: bool) -> Opti
         if let Some(chosen) = wait(arms) {
             return Some(chosen);
         }
+        in_vain = true;
     }
 }
 
 /// A number below `n`, so that no arm that is always ready keeps the others out.
 fn random(n: usize) -> usize {
+    if let Some(number) = current::hub().and_then(|hub| hub.chance(n)) {
+        return number;
+    }
     thread_local! {
         static STATE: Cell<u32> = const { Cell::new(0x9E37_79B9) };
     }

@@ -483,10 +483,18 @@ pub(crate) fn retry<S, T>(
     mut attempt: impl FnMut(&mut S) -> Option<T>,
 ) -> Result<T, Nothing> {
     park::checkpoint();
+    let mut in_vain = false;
     loop {
         let mut state = lock.lock();
         if let Some(outcome) = attempt(&mut state) {
             return Ok(outcome);
+        }
+        // A kill or time-out that came after the wake: not before the attempt, since whoever was
+        // woken may have to wake the next.
+        if std::mem::take(&mut in_vain) {
+            drop(state);
+            park::checkpoint();
+            continue;
         }
         let wait = Wait {
             lock,
@@ -496,7 +504,7 @@ pub(crate) fn retry<S, T>(
             unwinding: Unwinding::Refuse,
         };
         match wait.wait(state) {
-            Waited::Woken(_) => {}
+            Waited::Woken(_) => in_vain = true,
             Waited::TimedOut(_) => return Err(Nothing::TimedOut),
             Waited::Refused(_) => return Err(Nothing::Unwinding),
         }

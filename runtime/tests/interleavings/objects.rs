@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use sward_runtime::sync::queue::{Fifo, Lifo, Lowest};
 use sward_runtime::sync::{Event, Mutex, Receiver, Sender, ShortLock};
 use sward_runtime::{now, park, park_timeout, sleep, spawn, sync, yield_now};
 
+use super::carriers::{Choice, Jobs, Ranked};
+use super::families::{Crew, News, Scopes, Watched};
+use super::holders::{Meeting, Once, Permits, Shared, Tokens};
 use super::world::{MS, Me, Value, Waiting, World};
 
 /// A primitive under test.
@@ -62,6 +66,62 @@ pub(crate) const KINDS: &[Kind] = &[
         name: "tasks",
         make: |id, _| Arc::new(Tasks { id }),
     },
+    Kind {
+        name: "semaphore",
+        make: Permits::make,
+    },
+    Kind {
+        name: "rwlock",
+        make: Shared::make,
+    },
+    Kind {
+        name: "condvar",
+        make: Tokens::make,
+    },
+    Kind {
+        name: "select",
+        make: Choice::make,
+    },
+    Kind {
+        name: "queue",
+        make: Jobs::<Fifo<Ranked>>::make,
+    },
+    Kind {
+        name: "priority_queue",
+        make: Jobs::<Lowest<Ranked>>::make,
+    },
+    Kind {
+        name: "lifo_queue",
+        make: Jobs::<Lifo<Ranked>>::make,
+    },
+    Kind {
+        name: "barrier",
+        make: Meeting::make,
+    },
+    Kind {
+        name: "once_value",
+        make: Once::make,
+    },
+    Kind {
+        name: "pool",
+        make: Crew::make_pool,
+    },
+    Kind {
+        name: "group",
+        make: Crew::make_group,
+    },
+    Kind {
+        name: "scope",
+        make: Scopes::make,
+    },
+    Kind {
+        name: "broadcast",
+        make: News::make,
+    },
+    Kind {
+        name: "watch",
+        make: Watched::make,
+    },
 ];
 
 /// In every program: sleeping, parking, joining, killing.
@@ -83,17 +143,44 @@ pub(crate) const FORGETS: Kind = Kind {
 };
 
 /// A short time that others take as well, so that time-outs meet.
-fn short(choice: u64) -> Duration {
+pub(crate) fn short(choice: u64) -> Duration {
     MS * ((choice >> 8) % 4) as u32
 }
 
 /// Says what is wrong, unless nothing is.
-fn wrong(bad: bool, what: &str) -> Result<(), String> {
+pub(crate) fn wrong(bad: bool, what: &str) -> Result<(), String> {
     if bad { Err(what.to_owned()) } else { Ok(()) }
 }
 
-fn count(waiting: &[(usize, Waiting)], what: &str) -> usize {
+pub(crate) fn count(waiting: &[(usize, Waiting)], what: &str) -> usize {
     waiting.iter().filter(|w| w.1.what == what).count()
+}
+
+/// Who may be the first in line among these: one that was tired has come some time after it began
+/// to wait.
+pub(crate) fn heads<'a>(waiting: &'a [(usize, Waiting)], whats: &[&str]) -> Vec<&'a Waiting> {
+    let here = || waiting.iter().map(|w| &w.1);
+    let here = || here().filter(|w| whats.contains(&w.what));
+    let first = here().filter(|w| !w.tired).map(|w| w.since).min();
+    here()
+        .filter(|w| first.is_none_or(|first| w.since <= first))
+        .collect()
+}
+
+/// What one does who has something: sleeping is a wait for object `id`.
+pub(crate) fn stay(me: &Me, id: usize, choice: u64) {
+    match (choice >> 12) % 4 {
+        0 => {}
+        1 => yield_now(),
+        2 => me.wait(id, "sleep", 0, || sleep(short(choice))).0,
+        // Something else meanwhile; it may be the same object, and wait for ever.
+        _ if !me.nested.replace(true) => {
+            let n = (choice >> 20) as usize % me.world.objects.len();
+            me.world.objects[n].clone().act(me, choice >> 24);
+            me.nested.set(false);
+        }
+        _ => {}
+    }
 }
 
 // ---- channels -----------------------------------------------------------------------------------
@@ -236,7 +323,7 @@ impl Object for Channel {
 
 // ---- mutex --------------------------------------------------------------------------------------
 
-const NOBODY: usize = usize::MAX;
+pub(crate) const NOBODY: usize = usize::MAX;
 
 struct Lock {
     id: usize,
@@ -267,18 +354,7 @@ impl Lock {
         }
         let _holds = Holds(&self.holder);
         me.point();
-        match (choice >> 12) % 4 {
-            0 => {}
-            1 => yield_now(),
-            2 => me.wait(self.id, "sleep", 0, || sleep(short(choice))).0,
-            // Something else, under the lock; it may be the same lock, and wait for ever.
-            _ if !me.nested.replace(true) => {
-                let n = (choice >> 20) as usize % me.world.objects.len();
-                me.world.objects[n].clone().act(me, choice >> 24);
-                me.nested.set(false);
-            }
-            _ => {}
-        }
+        stay(me, self.id, choice);
         me.point();
     }
 }

@@ -63,18 +63,23 @@ pub(crate) struct Value {
 }
 
 impl Value {
-    /// Says that `to` has it.
+    /// Says that `to` has it, in order.
     pub(crate) fn received(&self, to: usize, object: usize) {
-        let stage = self.world.set_stage(self.id, Stage::Received);
-        if !matches!(stage, Stage::Offered | Stage::Sent) {
-            self.world
-                .fail(format!("value {} was received as {stage:?}", self.id));
-        }
+        self.taken();
         let key = (object, self.from, to);
         let last = self.world.state.lock().last.insert(key, self.id);
         if last.is_some_and(|last| last > self.id) {
             let text = format!("value {} came after {last:?} from the same", self.id);
             self.world.fail(text);
+        }
+    }
+
+    /// Says that somebody has it, from where order means something else.
+    pub(crate) fn taken(&self) {
+        let stage = self.world.set_stage(self.id, Stage::Received);
+        if !matches!(stage, Stage::Offered | Stage::Sent) {
+            self.world
+                .fail(format!("value {} was received as {stage:?}", self.id));
         }
     }
 }
@@ -141,9 +146,9 @@ pub(crate) struct Waiting {
     /// What the object wants to know of it: the task that it joins.
     pub(crate) detail: usize,
     /// Counts the waits, so that who was first is known.
-    since: usize,
+    pub(crate) since: usize,
     /// It may have yielded first, and then is not in line yet.
-    tired: bool,
+    pub(crate) tired: bool,
     /// Set by [`World::owe`]: what it waits for has come.
     pub(crate) owed: bool,
 }
@@ -481,15 +486,22 @@ impl Me {
         (result, owed.is_some_and(|w| w.owed))
     }
 
-    /// The task, if there is one, that waits as this one has just done, and began before it.
-    pub(crate) fn overtook(&self, object: usize) -> Option<usize> {
+    /// Who waits for this object since before the last wait of this task.
+    pub(crate) fn earlier(&self, object: usize) -> Vec<(usize, Waiting)> {
         let state = self.world.state.lock();
         let mine = state.tasks[self.index].last_wait;
-        state.tasks.iter().position(|task| {
-            task.waiting.is_some_and(|w| {
-                w.object == object && w.what == "lock" && w.since < mine && !w.tired
-            })
-        })
+        let waits = state.tasks.iter().map(|task| task.waiting).enumerate();
+        waits
+            .filter_map(|(index, w)| Some((index, w?)))
+            .filter(|(_, w)| w.object == object && w.since < mine && !w.tired)
+            .collect()
+    }
+
+    /// The task, if there is one, that waits for the lock that this one has just got, and began
+    /// before it.
+    pub(crate) fn overtook(&self, object: usize) -> Option<usize> {
+        let earlier = self.earlier(object);
+        Some(earlier.iter().find(|(_, w)| w.what == "lock")?.0)
     }
 
     /// Makes a value.
