@@ -19,7 +19,13 @@ use sward_runtime::sync::{Event, Mutex, bounded, rendezvous, unbounded};
 use sward_runtime::{Builder, JoinHandle, Runtime, join_all, sleep, spawn, yield_now};
 
 /// The promise is 10 ms on an idle machine; tests share theirs.
-const SOON: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 100 });
+const SOON: Duration = Duration::from_millis(100 * SLOWNESS);
+/// How much slower than a release build this one is.
+const SLOWNESS: u64 = match (cfg!(feature = "sanitizer"), cfg!(debug_assertions)) {
+    (true, _) => 40,
+    (_, true) => 4,
+    _ => 1,
+};
 /// How many; fewer where each has a heavy stack (AddressSanitizer).
 const MANY: usize = if cfg!(debug_assertions) {
     20_000
@@ -27,7 +33,7 @@ const MANY: usize = if cfg!(debug_assertions) {
     100_000
 };
 /// For those woken from outside, who do not wait for the crowd.
-const AT_ONCE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 40 } else { 10 });
+const AT_ONCE: Duration = Duration::from_millis(10 * SLOWNESS);
 
 fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().unwrap()
