@@ -36,7 +36,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
 
 use super::extras::{Exit, Extras, Listener};
-use super::owner::{Member, Owner};
+use super::owner::Member;
 use super::waiter::Waiter;
 use super::worker::WorkerShared;
 use crate::error::JoinError;
@@ -369,15 +369,15 @@ impl TaskRef {
         Some(unsafe { &*at.cast::<MemberSlot>() })
     }
 
-    /// What the task belongs to.
+    /// The task's membership in what it belongs to.
     ///
     /// # Safety
     /// The caller is the task's home worker, and the task has not ended; or the task is unstarted,
     /// and the caller holds the lock of its queue.
-    pub(crate) unsafe fn owner(&self) -> Option<&Owner> {
+    pub(crate) unsafe fn member(&self) -> Option<&Member> {
         let slot = self.member_slot()?;
         // SAFETY: by the contract nobody writes it meanwhile.
-        unsafe { &*slot.get() }.as_ref().map(Member::owner)
+        unsafe { &*slot.get() }.as_ref()
     }
 
     /// Runs the task's closure to its outcome, or only drops it if the task was killed before.

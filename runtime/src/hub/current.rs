@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::Hub;
 use super::cell::TaskRef;
 use super::control::{ENDED, Fiber};
+use super::owner::Member;
 use super::waiter::ThreadParker;
 use crate::clock::Clock;
 
@@ -105,8 +106,8 @@ pub(crate) fn owner_id() -> Option<u64> {
         return None;
     }
     // SAFETY: the task runs, here, so this is its home; it has not ended.
-    let owner = unsafe { fiber.header().task.owner() };
-    owner.map(|owner| owner.id)
+    let member = unsafe { fiber.header().task.member() };
+    member.map(Member::owner_id)
 }
 
 /// Makes `hub` the calling thread's for as long as `f` runs.

@@ -12,8 +12,8 @@ use super::extras::Exit;
 pub(crate) struct Owner {
     /// An id of its own, from the same numbers as tasks'.
     pub(crate) id: u64,
-    /// What the dump calls it.
-    pub(crate) label: fn(&Self) -> String,
+    /// What the dump calls it. (A pointer, not a reference: it leads to all of the owner.)
+    pub(crate) label: unsafe fn(NonNull<Self>) -> String,
     /// The member with that number has ended: its closure, its locals and a result that nobody will
     /// take are gone. Called on the member's stack, its last action but for telling others; or
     /// wherever a task ends that never started. It must not park. Gives back the owner's reference
@@ -35,9 +35,21 @@ impl Member {
         Self { owner, slot }
     }
 
-    pub(crate) fn owner(&self) -> &Owner {
-        // SAFETY: `ended` takes this by value, so it is still to come (`new`).
+    fn owner(&self) -> &Owner {
+        // SAFETY: `end` takes this by value, so it is still to come (`new`).
         unsafe { self.owner.as_ref() }
+    }
+
+    /// The owner's id.
+    pub(crate) fn owner_id(&self) -> u64 {
+        self.owner().id
+    }
+
+    /// What the dump calls the owner.
+    pub(crate) fn owner_label(&self) -> String {
+        let label = self.owner().label;
+        // SAFETY: as in `owner`.
+        unsafe { label(self.owner) }
     }
 
     /// Tells of the end.

@@ -236,7 +236,7 @@ impl Hub {
 /// its queue stands still.
 fn info(task: &TaskRef, state: TaskState, reason: WaitReason, since: Nanos) -> TaskInfo {
     // SAFETY: as said: it is told of by its own worker, or under the lock of its queue.
-    let owner = unsafe { task.owner() }.map(|owner| (owner.id, (owner.label)(owner)));
+    let owner = unsafe { task.member() }.map(|m| (m.owner_id(), m.owner_label()));
     TaskInfo {
         id: task.id(),
         name: task.name().map(str::to_owned),

@@ -111,11 +111,7 @@ impl Family {
         Arc::new(Self {
             owner: Owner {
                 id: fork::task_ids(1),
-                label: |owner| {
-                    // SAFETY: every `Owner` of this crate is the head of a family.
-                    let family = unsafe { NonNull::from(owner).cast::<Self>().as_ref() };
-                    family.label.to_string()
-                },
+                label: Self::describe,
                 ended: Self::ended,
             },
             label,
@@ -426,6 +422,16 @@ impl Arm for Vacancy<'_> {
 }
 
 impl Family {
+    /// What [`Owner::label`] says.
+    ///
+    /// # Safety
+    /// `this` is the head of a family, which has a member.
+    unsafe fn describe(this: NonNull<Owner>) -> String {
+        // SAFETY: by the contract; a family with a member is alive, and keeps its label.
+        let family = unsafe { this.cast::<Self>().as_ref() };
+        family.label.to_string()
+    }
+
     /// What [`Owner::ended`] says.
     ///
     /// # Safety
