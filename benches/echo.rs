@@ -142,20 +142,24 @@ fn bare_loop(listener: &TcpListener, connections: usize) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         poll.registry()
             .register(&mut SourceFd(&fd), Token(i), both)?;
-        streams.push(stream);
+        streams.push(Some(stream));
     }
     let mut left = connections;
     let mut buffer = [0; BUFFER];
     while left > 0 {
         poll.poll(&mut events, None)?;
         for event in &events {
-            let mut stream = &streams[event.token().0];
-            if !event.is_readable() {
+            let place = &mut streams[event.token().0];
+            // The end may be told of twice.
+            let Some(mut stream) = place.as_ref().filter(|_| event.is_readable()) else {
                 continue;
-            }
+            };
             loop {
                 match stream.read(&mut buffer) {
-                    Ok(0) => left -= 1,
+                    Ok(0) => {
+                        *place = None;
+                        left -= 1;
+                    }
                     Ok(n) => {
                         stream.write_all(&buffer[..n])?;
                         // The end that came with the data is not told of again.
