@@ -217,6 +217,21 @@ impl<H> FiberRef<H> {
         (block.header, block.slot)
     }
 
+    /// As [`release`](Self::release), but ends the header where it lies: a large one is not copied.
+    ///
+    /// # Safety
+    /// As [`release`](Self::release).
+    pub(crate) unsafe fn end(self) -> StackSlot {
+        let block = self.0.as_ptr();
+        // SAFETY: as in `release`: nobody uses the block after this.
+        let block = unsafe { &mut *block };
+        // SAFETY: ended once, and not used afterwards.
+        unsafe { std::ptr::drop_in_place(&raw mut block.header) };
+        // SAFETY: moved out once. The stack that the block lies on is mapped as long as the slot
+        // has not been given back.
+        unsafe { std::ptr::read(&raw const block.slot) }
+    }
+
     /// Returns the fiber whose slot ends at `top`, `offset` bytes of colour below it.
     ///
     /// # Safety

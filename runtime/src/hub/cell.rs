@@ -256,7 +256,8 @@ impl TaskRef {
     /// The cell's address: an even number.
     #[inline]
     pub(crate) fn address(&self) -> NonZeroUsize {
-        NonZeroUsize::from(self.0.addr())
+        let _ = self.0.as_ptr().expose_provenance();
+        self.0.addr()
     }
 
     /// Gives this reference up to a word.

@@ -74,7 +74,7 @@ impl Hub {
     pub(super) fn finish(&self, fiber: Fiber) {
         // SAFETY: it has ended, `body` cleared the fiber word, parks cancel their timer and leave
         // their queues before they return, so no copy of the reference is left.
-        let (_control, slot) = unsafe { fiber.release() };
+        let slot = unsafe { fiber.end() };
         self.stacks.borrow_mut().give_back(slot);
         self.live.set(self.live.get() - 1);
         let published = &self.shared.published;

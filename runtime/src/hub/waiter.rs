@@ -15,7 +15,6 @@
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -117,7 +116,7 @@ impl Queued {
     /// As [`Queued::task`].
     pub(crate) unsafe fn thread(parker: &Arc<ThreadParker>) -> Self {
         Self {
-            who: NonNull::from(&**parker).addr() | THREAD,
+            who: address(parker) | THREAD,
             park: 0,
         }
     }
@@ -129,7 +128,7 @@ impl Queued {
     /// is in a queue.
     pub(crate) unsafe fn arm(selection: &Arc<Selection>, arm: u32) -> Self {
         Self {
-            who: NonNull::from(&**selection).addr() | SELECT,
+            who: address(selection) | SELECT,
             park: arm,
         }
     }
@@ -221,6 +220,13 @@ impl Queued {
             park: self.park,
         }
     }
+}
+
+/// Where the Arc's value lies, for a word from which a pointer is made again.
+fn address<T>(arc: &Arc<T>) -> NonZeroUsize {
+    // The pointer that made the Arc, not a reference's: a count may be added through it.
+    let exposed = Arc::as_ptr(arc).expose_provenance();
+    NonZeroUsize::new(exposed).unwrap_or(NonZeroUsize::MAX)
 }
 
 /// A waiter that must still be woken, with a reference of its own; or none. Two words, because a

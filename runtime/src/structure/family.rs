@@ -32,9 +32,7 @@ use crate::hub::waiter::Late;
 use crate::park;
 use crate::sync::select::{Arm, Slot};
 use crate::sync::short_lock::ShortLock;
-use crate::sync::wait_queue::{
-    Settled, Ticket, Unwinding, Wait, WaitQueue, Waited, leave, wake_all,
-};
+use crate::sync::wait_queue::{Settled, Ticket, Unwinding, Wait, WaitQueue, Waited, wake_all};
 use crate::wait_reason::{WaitKind, WaitReason};
 
 /// What a panic carries.
@@ -192,14 +190,7 @@ impl Family {
             deadline,
             unwinding: Unwinding::Refuse,
         };
-        let waited = match wait.line_up(state, None) {
-            Ok(parked) => {
-                parked.switch();
-                leave(parked, &self.state, |state| &mut state.for_place, || false)
-            }
-            Err(waited) => waited,
-        };
-        matches!(waited, Waited::Woken(_))
+        matches!(wait.wait(state), Waited::Woken(_))
     }
 
     /// Gives a place back that no member took; whoever waits for one has it then.
@@ -239,24 +230,18 @@ impl Family {
         if for_good {
             self.state.lock().killed = true;
         }
-        let mut tasks = Vec::new();
-        let mut next = 0;
-        loop {
-            let state = self.state.lock();
-            let end = state.members.capacity();
-            let some = (next..end.min(next + AT_ONCE)).filter_map(|i| state.members.get(i));
-            tasks.extend(some.cloned());
-            drop(state);
-            tasks.drain(..).for_each(|task| cancel::kill(&task));
-            next += AT_ONCE;
-            if next >= end {
-                break;
-            }
-        }
+        self.for_each(|some| some.drain(..).for_each(|task| cancel::kill(&task)));
     }
 
-    /// The members, some at a time: those that end or come meanwhile may be missing.
+    /// The members: those that end or come meanwhile may be missing.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
+        let mut all = Vec::new();
+        self.for_each(|some| all.append(some));
+        all
+    }
+
+    /// Gives all members to `f`, some at a time, which it takes out of the vector.
+    fn for_each(&self, mut f: impl FnMut(&mut Vec<TaskRef>)) {
         let mut tasks = Vec::new();
         let mut next = 0;
         loop {
@@ -265,9 +250,10 @@ impl Family {
             let some = (next..end.min(next + AT_ONCE)).filter_map(|i| state.members.get(i));
             tasks.extend(some.cloned());
             drop(state);
+            f(&mut tasks);
             next += AT_ONCE;
             if next >= end {
-                return tasks;
+                return;
             }
         }
     }
@@ -288,14 +274,7 @@ impl Family {
                 deadline,
                 unwinding: Unwinding::InLine,
             };
-            let waited = match wait.line_up(state, None) {
-                Ok(parked) => {
-                    parked.switch();
-                    leave(parked, &self.state, |state| &mut state.for_end, || false)
-                }
-                Err(waited) => waited,
-            };
-            if !matches!(waited, Waited::Woken(_)) {
+            if !matches!(wait.wait(state), Waited::Woken(_)) {
                 return false;
             }
         }
