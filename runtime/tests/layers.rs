@@ -1,4 +1,4 @@
-//! A file of `runtime/src` uses files of lower layers only, by the table in `docs/architecture.md`.
+//! A file uses files of lower layers of its crate only, by the tables in `docs/architecture.md`.
 //!
 //! What counts as a use: every path that begins with `crate`, `self`, `super` or a module that
 //! the file declares, in `use` and anywhere else, macros included. What does not: comments,
@@ -6,6 +6,7 @@
 //! leads to, so `crate::JoinHandle` is a use of `lib.rs`: name the module that defines a thing.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::mem_forget,
     clippy::type_complexity,
@@ -235,7 +236,7 @@ fn check(page: &str, files: &[(String, String)]) -> Vec<String> {
         .keys()
         .filter(|file| !files.iter().any(|(f, _)| f == *file))
     {
-        faults.push(format!("{file} is in the table but not in runtime/src"));
+        faults.push(format!("{file} is in the table but not there"));
     }
     let mut needed = BTreeSet::new();
     for (file, source) in files {
@@ -272,17 +273,34 @@ fn check(page: &str, files: &[(String, String)]) -> Vec<String> {
     faults
 }
 
+/// The crates, and the headings of their tables.
+const CRATES: [(&str, &str); 2] = [
+    ("runtime/src", "## Layers of the runtime"),
+    ("net/src", "## Layers of net"),
+];
+
+/// The part of the page below a heading, up to the next one.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let start = page.find(&format!("\n{heading}\n"));
+    let start = start.unwrap_or_else(|| panic!("the page has no '{heading}'"));
+    let rest = &page[start + heading.len() + 2..];
+    rest.split("\n## ").next().unwrap_or(rest)
+}
+
 #[test]
 fn files_use_lower_layers_only() {
     let root = scan::workspace();
-    let src = root.join("runtime/src");
-    let files: Vec<(String, String)> = scan::rust_files(&src, &src)
-        .into_iter()
-        .map(|file| (file.clone(), scan::read(&src.join(file))))
-        .collect();
-    assert!(!files.is_empty());
-    let faults = check(&scan::read(&root.join("docs/architecture.md")), &files);
-    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+    let page = scan::read(&root.join("docs/architecture.md"));
+    for (crate_, heading) in CRATES {
+        let src = root.join(crate_);
+        let files: Vec<(String, String)> = scan::rust_files(&src, &src)
+            .into_iter()
+            .map(|file| (file.clone(), scan::read(&src.join(file))))
+            .collect();
+        assert!(!files.is_empty());
+        let faults = check(section(&page, heading), &files);
+        assert!(faults.is_empty(), "{crate_}\n{}\n", faults.join("\n"));
+    }
 }
 
 #[test]
@@ -357,7 +375,7 @@ fn the_check_can_fail() {
     faults.sort();
     let expected = [
         "error.rs (layer 0) uses park.rs (layer 1)",
-        "gone.rs is in the table but not in runtime/src",
+        "gone.rs is in the table but not there",
         "hub/cell.rs (layer 1) uses hub/mod.rs (layer 1)",
         "park.rs (layer 1) uses lib.rs (layer 2)",
         "stray.rs is not in the table of docs/architecture.md",

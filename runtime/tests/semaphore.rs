@@ -25,7 +25,10 @@ const SHORT: Duration = Duration::from_millis(3);
 
 fn text_of(f: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
-    payload.downcast_ref::<String>().unwrap().clone()
+    match payload.downcast_ref::<&str>() {
+        Some(text) => (*text).to_owned(),
+        None => payload.downcast_ref::<String>().unwrap().clone(),
+    }
 }
 
 #[test]
@@ -54,6 +57,39 @@ fn take_and_give_back() {
         static GLOBAL: Semaphore = Semaphore::bounded(1);
         drop(GLOBAL.acquire());
         assert_eq!(GLOBAL.available(), 1);
+    });
+}
+
+#[test]
+fn permits_that_tasks_take_along() {
+    within("permits_that_tasks_take_along", || {
+        everywhere(|| {
+            let two = Arc::new(Semaphore::bounded(2));
+            let most = Arc::new(AtomicUsize::new(0));
+            let tasks: Vec<_> = (0..50)
+                .map(|n| {
+                    let permit = two.acquire().unwrap().into_owned(&two);
+                    let (two, most) = (two.clone(), most.clone());
+                    spawn(move || {
+                        most.fetch_max(2 - two.available(), SeqCst);
+                        yield_now();
+                        assert!(n % 7 != 0, "a page is bad");
+                        assert_eq!(permit.count(), 1);
+                        drop(permit);
+                    })
+                })
+                .collect();
+            let bad = join_all(tasks).into_iter().filter(Result::is_err).count();
+            assert_eq!((bad, most.load(SeqCst), two.available()), (8, 2, 2));
+            // The permits keep the semaphore.
+            let permit = two.acquire_many(2).unwrap().into_owned(&two);
+            drop(two);
+            drop(permit);
+            let (one, other) = (Semaphore::new(1), Arc::new(Semaphore::new(1)));
+            let text = text_of(|| drop(one.acquire().unwrap().into_owned(&other)));
+            assert_eq!(text, "these permits are of another semaphore");
+            assert_eq!((one.available(), other.available()), (1, 1));
+        });
     });
 }
 

@@ -35,6 +35,6 @@ pub use queue::{JoinableQueue, LifoQueue, PriorityQueue, Queue};
 pub use reentrant_mutex::{ReentrantMutex, ReentrantMutexGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use select::{Arm, ArmWaker, At, Slot, after, at};
-pub use semaphore::{AcquireError, Permit, Semaphore};
+pub use semaphore::{AcquireError, OwnedPermit, Permit, Semaphore};
 pub use short_lock::{ShortGuard, ShortLock};
 pub use wait_group::{WaitGroup, Working};

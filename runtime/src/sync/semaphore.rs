@@ -15,6 +15,7 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -93,6 +94,13 @@ impl State {
 #[must_use = "the permits go back at once"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
+    count: usize,
+}
+
+/// Permits that may go anywhere, such as into a task; see [`Permit::into_owned`].
+#[must_use = "the permits go back at once"]
+pub struct OwnedPermit {
+    semaphore: Arc<Semaphore>,
     count: usize,
 }
 
@@ -389,6 +397,39 @@ impl Permit<'_> {
         self.count
     }
 
+    /// Makes permits of them that hold the semaphore alive and borrow nothing, so that a task can
+    /// take them along (tokio's `acquire_owned`).
+    ///
+    /// # Panics
+    /// If they are another semaphore's.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use sward_runtime::{spawn, sync::Semaphore};
+    /// let two_at_a_time = Arc::new(Semaphore::new(2));
+    /// for page in 0..10 {
+    ///     let permit = two_at_a_time.acquire()?.into_owned(&two_at_a_time);
+    ///     spawn(move || {
+    ///         let _permit = permit;
+    ///         // ... fetch the page
+    ///         # let _ = page;
+    ///     });
+    /// }
+    /// # Ok::<(), sward_runtime::sync::AcquireError>(())
+    /// ```
+    pub fn into_owned(self, semaphore: &Arc<Semaphore>) -> OwnedPermit {
+        assert!(
+            std::ptr::eq(self.semaphore, &raw const **semaphore),
+            "these permits are of another semaphore"
+        );
+        let permit = ManuallyDrop::new(self);
+        OwnedPermit {
+            semaphore: semaphore.clone(),
+            count: permit.count,
+        }
+    }
+
     /// Takes the permits out of the world; [`Semaphore::add_permits`] may bring others.
     pub fn forget(self) {
         let permit = ManuallyDrop::new(self);
@@ -400,6 +441,27 @@ impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
         self.semaphore.put(self.semaphore.state.lock(), self.count);
+    }
+}
+
+impl OwnedPermit {
+    /// Returns the number of permits in it.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl Drop for OwnedPermit {
+    fn drop(&mut self) {
+        self.semaphore.put(self.semaphore.state.lock(), self.count);
+    }
+}
+
+impl fmt::Debug for OwnedPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedPermit")
+            .field("count", &self.count)
+            .finish_non_exhaustive()
     }
 }
 
