@@ -17,6 +17,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "http")]
+pub use sward_http as http;
 pub use sward_mq as mq;
 pub use sward_net as net;
 pub use sward_runtime::*;
@@ -50,6 +52,10 @@ struct GeneratorsPage;
 struct IoPage;
 
 #[cfg(doctest)]
+#[doc = include_str!("docs/net.md")]
+struct NetPage;
+
+#[cfg(doctest)]
 #[doc = include_str!("docs/observing.md")]
 struct ObservingPage;
 
@@ -62,8 +68,16 @@ struct ProcessesPage;
 struct QueuesPage;
 
 #[cfg(doctest)]
+#[doc = include_str!("docs/resolving.md")]
+struct ResolvingPage;
+
+#[cfg(doctest)]
 #[doc = include_str!("docs/select.md")]
 struct SelectPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/servers.md")]
+struct ServersPage;
 
 #[cfg(doctest)]
 #[doc = include_str!("docs/structure.md")]

@@ -226,10 +226,32 @@ impl BlockingPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        match self.jobs.start(f, Location::caller()) {
-            Ok(key) => JoinHandle { key },
+        match self.try_spawn(f) {
+            Ok(handle) => handle,
             Err(e) => panic!("sward: BlockingPool::spawn: {e}"),
         }
+    }
+
+    /// As [`spawn`](Self::spawn), with an error where that panics.
+    ///
+    /// # Errors
+    /// If no thread can be had; in a forked child. `f` has been dropped then.
+    ///
+    /// # Examples
+    /// ```
+    /// use sward_runtime::BlockingPool;
+    /// let handle = BlockingPool::new(1).try_spawn(|| 7)?;
+    /// assert_eq!(handle.join().unwrap(), 7);
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub fn try_spawn<F, T>(&self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let key = self.jobs.start(f, Location::caller())?;
+        Ok(JoinHandle { key })
     }
 
     /// Calls `f` with each item on the threads of this pool, and returns the results in the order

@@ -107,9 +107,10 @@ pub use time::{now, remaining, sleep, sleep_until, timeout, timeout_at};
 pub use virtual_clock::{HeldClock, advance, hold_clock};
 pub use wait_reason::{WaitKind, WaitReason};
 
-/// What the macros expand to; not for direct use.
+/// What the macros expand to, and the sockets need; not for direct use.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::io::sys::peer_cred;
     pub use crate::sync::select::{AnyArm, Tried, select_any};
     pub use crate::testing::{builder_error, test_body};
 }

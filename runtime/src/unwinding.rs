@@ -33,6 +33,25 @@ impl Signal {
     }
 }
 
+impl JoinError {
+    /// Says what a payload means that [`std::panic::catch_unwind`] caught: a panic, or a kill. For
+    /// code that ends its task then, or goes on with the unwinding.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::panic::catch_unwind;
+    /// use sward_runtime::{JoinError, park, spawn, yield_now};
+    /// let task = spawn(|| JoinError::from_payload(catch_unwind(park).unwrap_err()).is_killed());
+    /// yield_now();
+    /// task.kill();
+    /// // Before its first run, a kill ends it without a word.
+    /// assert!(task.join().unwrap_or(true));
+    /// ```
+    pub fn from_payload(payload: Box<dyn Any + Send>) -> Self {
+        Signal::classify(payload)
+    }
+}
+
 /// Drops a panic payload whose own destructor may panic: what that throws is leaked.
 pub(crate) fn discard<T>(result: std::thread::Result<T>) {
     if let Err(payload) = result

@@ -1,6 +1,7 @@
 //! The errors of this folder: `io::Error`s whose text says what happened to which descriptor, and
 //! what to do.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -9,7 +10,7 @@ use crate::fork;
 use crate::wait_reason::WaitReason;
 
 /// What an operation on a closed [`Source`](super::Source) fails with, inside of an
-/// [`io::Error`]: `error.get_ref().is_some_and(|e| e.is::<Closed>())`, or [`is_closed`].
+/// [`io::Error`]; [`is_closed`] finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
     fd: RawFd,
@@ -25,7 +26,25 @@ impl fmt::Display for Closed {
     }
 }
 
-impl std::error::Error for Closed {}
+impl Error for Closed {}
+
+/// Whether one of these is inside of the error, or among its causes.
+fn has<T: Error + 'static>(error: &io::Error) -> bool {
+    fn inside(error: &io::Error) -> Option<&(dyn Error + 'static)> {
+        error.get_ref().map(|e| e as _)
+    }
+    let mut next = inside(error);
+    while let Some(e) = next {
+        if e.is::<T>() {
+            return true;
+        }
+        next = match e.downcast_ref() {
+            Some(e) => inside(e),
+            None => e.source(),
+        };
+    }
+    false
+}
 
 /// Returns whether `error` says that the `Source` was closed.
 ///
@@ -40,7 +59,7 @@ impl std::error::Error for Closed {}
 /// # std::io::Result::Ok(())
 /// ```
 pub fn is_closed(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|e| e.is::<Closed>())
+    has::<Closed>(error)
 }
 
 #[cold]
@@ -64,20 +83,58 @@ pub(super) fn unwinding(what: WaitReason) -> io::Error {
     ))
 }
 
-/// Says which limit was met when `what` could not be had; other errors stay as they are.
+/// Says which limit was met when `what` could not be had, for want of descriptors, processes or
+/// memory; other errors stay as they are.
+///
+/// # Examples
+/// ```
+/// use sward_runtime::io::exhausted;
+/// let e = std::io::Error::from_raw_os_error(24); // EMFILE
+/// assert!(exhausted("a socket", e).to_string().contains("ulimit -n"));
+/// ```
 #[cold]
-pub(crate) fn exhausted(what: &str, e: io::Error) -> io::Error {
+pub fn exhausted(what: &str, e: io::Error) -> io::Error {
     let limit = match e.raw_os_error() {
         Some(libc::EMFILE) => "this process has as many descriptors as it may (ulimit -n)",
         Some(libc::ENFILE) => "the system has as many open files as it may (fs.file-max)",
         Some(libc::EAGAIN) => "there are as many processes as there may be (ulimit -u, pids.max)",
-        Some(libc::ENOMEM) => "the kernel has no memory for it",
+        Some(libc::ENOMEM | libc::ENOBUFS) => "the kernel has no memory for it",
         _ => return e,
     };
-    io::Error::new(
-        e.kind(),
-        format!("no descriptor or process for {what}: {limit} ({e})"),
-    )
+    let text = format!("no descriptor or process for {what}: {limit} ({e})");
+    io::Error::new(e.kind(), Exhausted(text))
+}
+
+/// What [`exhausted`] puts into an error.
+#[derive(Debug)]
+struct Exhausted(String);
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Exhausted {}
+
+/// Returns whether `error` says that descriptors, processes or memory ran out, as [`exhausted`]
+/// says it or as the system does: it will pass when others give some back, so a loop that accepts
+/// connections should pause.
+///
+/// # Examples
+/// ```
+/// use sward_runtime::io::{exhausted, is_exhausted};
+/// let e = std::io::Error::from_raw_os_error(24); // EMFILE
+/// assert!(is_exhausted(&e));
+/// assert!(is_exhausted(&exhausted("a socket", e)));
+/// assert!(!is_exhausted(&std::io::ErrorKind::TimedOut.into()));
+/// ```
+pub fn is_exhausted(error: &io::Error) -> bool {
+    let raw = error.raw_os_error();
+    matches!(
+        raw,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+    ) || has::<Exhausted>(error)
 }
 
 #[cold]

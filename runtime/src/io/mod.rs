@@ -9,6 +9,7 @@ mod arm;
 pub(crate) mod driver;
 mod entry;
 pub(crate) mod fault;
+mod patience;
 mod pipe;
 mod readiness;
 #[allow(unsafe_code)]
@@ -22,7 +23,8 @@ mod wait;
 pub use self::arm::{Doing, Readiness};
 pub use self::driver::{Driver, DriverHandle, Next, drive};
 pub use self::entry::Direction;
-pub use self::fault::{Closed, is_closed};
+pub use self::fault::{Closed, exhausted, is_closed, is_exhausted};
+pub use self::patience::Patience;
 pub use self::pipe::{PipeReader, PipeWriter, pipe};
 pub use self::safe::IoSafe;
 pub use self::source::{Limit, Source};

@@ -11,45 +11,13 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::entry::Direction;
 use super::fault;
+use super::patience::Patience;
 use super::source::{Limit, Source};
 use super::sys;
-
-/// How long each operation may wait, in nanoseconds; 0 is for ever.
-struct Patience(AtomicU64);
-
-impl Patience {
-    const fn for_ever() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    fn get(&self) -> Option<Duration> {
-        match self.0.load(Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
-    }
-
-    fn set(&self, limit: Option<Duration>) -> io::Result<()> {
-        let nanos = match limit {
-            None => 0,
-            Some(Duration::ZERO) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "a time-out of zero: use try_read or try_write, or None for no time-out",
-                ));
-            }
-            Some(limit) => u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
-        };
-        self.0.store(nanos, Relaxed);
-        Ok(())
-    }
-}
 
 /// The reading end of a pipe; reads park the task (std's `PipeReader`, `ChildStdout`).
 ///
@@ -241,11 +209,11 @@ end!(PipeWriter);
 
 impl Read for &PipeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read_for(buffer, self.patience.get())
+        self.read_for(buffer, self.patience.limit())
     }
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let limit = self.patience.get();
+        let limit = self.patience.limit();
         self.source.io(Direction::Read, limit, |mut pipe| {
             pipe.read_vectored(buffers)
         })
@@ -264,11 +232,11 @@ impl Read for PipeReader {
 
 impl Write for &PipeWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_for(bytes, self.patience.get())
+        self.write_for(bytes, self.patience.limit())
     }
 
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let limit = self.patience.get();
+        let limit = self.patience.limit();
         self.source.io(Direction::Write, limit, |mut pipe| {
             pipe.write_vectored(buffers)
         })

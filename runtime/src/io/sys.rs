@@ -1,7 +1,7 @@
 //! The system calls of this folder, each as a function without a pointer in it.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 
 /// `-1` is an error.
@@ -56,8 +56,12 @@ fn hollow() -> io::Result<&'static OwnedFd> {
         return Ok(fd);
     }
     let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // Nothing that anybody could use, were it passed to another process; not every root has it.
     // SAFETY: a path that ends in a zero.
-    let fd = check(unsafe { libc::open(c"/".as_ptr(), flags) })?;
+    let null = check(unsafe { libc::open(c"/dev/null".as_ptr(), flags) });
+    // SAFETY: as above.
+    let root = |_| check(unsafe { libc::open(c"/".as_ptr(), flags) });
+    let fd = null.or_else(root)?;
     // SAFETY: it was just opened, and nobody else knows it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     Ok(HOLLOW.get_or_init(|| fd))
@@ -114,6 +118,23 @@ pub(crate) fn silence(eventfd: BorrowedFd<'_>) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
         done => done.map(drop),
     }
+}
+
+/// Process, user and group of the other end of a Unix stream; 0 for a process that is not visible
+/// from here. (rustix's call has no value for that 0.)
+pub fn peer_cred(socket: impl AsFd) -> io::Result<(i32, u32, u32)> {
+    let mut cred = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+    let value = (&raw mut cred).cast();
+    // SAFETY: the pointers are to locals, and `size` is that of `cred`.
+    check(unsafe { libc::getsockopt(fd, level, name, value, &raw mut size) })?;
+    Ok((cred.pid, cred.uid, cred.gid))
 }
 
 /// An epoll instance of its own.

@@ -1,0 +1,2 @@
+#![doc = include_str!("../../docs/ecosystem.md")]
+#![forbid(unsafe_code)]

@@ -1,0 +1,5 @@
+//! TCP: streams and listeners.
+
+pub(crate) mod listener;
+mod settings;
+pub(crate) mod stream;
