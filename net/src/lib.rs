@@ -38,6 +38,8 @@ pub mod server;
 mod socket;
 mod stream;
 mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod udp;
 mod unix;
 

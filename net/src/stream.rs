@@ -32,6 +32,16 @@ pub trait Stream: Send + Sync + 'static {
     /// `TimedOut`; those of the socket.
     fn send(&self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Sends what there is room for now, without waiting: for a last word in a destructor.
+    /// A stream that has no way to do so leaves it unsaid.
+    ///
+    /// # Errors
+    /// `WouldBlock`; those of the socket.
+    fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = bytes;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Sends from several buffers, the first one first.
     ///
     /// # Errors

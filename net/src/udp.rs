@@ -109,7 +109,7 @@ impl UdpSocket {
     /// Those of the last address, which is named; `InvalidInput` if there is none.
     pub fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
         each(addr, "connect to", |address| {
-            self.source.get_ref().connect(address)
+            self.ask(|s| s.connect(address))
         })
     }
 
@@ -266,7 +266,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.source.get_ref().local_addr()
+        self.ask(|s| s.local_addr())
     }
 
     /// The address that this socket is connected to.
@@ -274,7 +274,7 @@ impl UdpSocket {
     /// # Errors
     /// `NotConnected`.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.source.get_ref().peer_addr()
+        self.ask(|s| s.peer_addr())
     }
 }
 
@@ -285,7 +285,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `setsockopt`.
     pub fn set_broadcast(&self, on: bool) -> io::Result<()> {
-        self.source.get_ref().set_broadcast(on)
+        self.ask(|s| s.set_broadcast(on))
     }
 
     /// Whether it may send to broadcast addresses.
@@ -293,7 +293,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `getsockopt`.
     pub fn broadcast(&self) -> io::Result<bool> {
-        self.source.get_ref().broadcast()
+        self.ask(|s| s.broadcast())
     }
 
     /// Sets whether multicast datagrams that it sends come back to this host
@@ -302,7 +302,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `setsockopt`.
     pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()> {
-        self.source.get_ref().set_multicast_loop_v4(on)
+        self.ask(|s| s.set_multicast_loop_v4(on))
     }
 
     /// Whether multicast datagrams come back.
@@ -310,7 +310,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `getsockopt`.
     pub fn multicast_loop_v4(&self) -> io::Result<bool> {
-        self.source.get_ref().multicast_loop_v4()
+        self.ask(|s| s.multicast_loop_v4())
     }
 
     /// Sets how many routers a multicast datagram may pass (`IP_MULTICAST_TTL`); at first 1.
@@ -318,7 +318,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `setsockopt`.
     pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
-        self.source.get_ref().set_multicast_ttl_v4(ttl)
+        self.ask(|s| s.set_multicast_ttl_v4(ttl))
     }
 
     /// How many routers a multicast datagram may pass.
@@ -326,7 +326,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `getsockopt`.
     pub fn multicast_ttl_v4(&self) -> io::Result<u32> {
-        self.source.get_ref().multicast_ttl_v4()
+        self.ask(|s| s.multicast_ttl_v4())
     }
 
     /// As [`set_multicast_loop_v4`](Self::set_multicast_loop_v4) for IPv6.
@@ -334,7 +334,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `setsockopt`.
     pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()> {
-        self.source.get_ref().set_multicast_loop_v6(on)
+        self.ask(|s| s.set_multicast_loop_v6(on))
     }
 
     /// Whether IPv6 multicast datagrams come back.
@@ -342,7 +342,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `getsockopt`.
     pub fn multicast_loop_v6(&self) -> io::Result<bool> {
-        self.source.get_ref().multicast_loop_v6()
+        self.ask(|s| s.multicast_loop_v6())
     }
 
     /// Sets how many routers a datagram may pass (`IP_TTL`).
@@ -350,7 +350,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `setsockopt`.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.source.get_ref().set_ttl(ttl)
+        self.ask(|s| s.set_ttl(ttl))
     }
 
     /// How many routers a datagram may pass.
@@ -358,7 +358,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `getsockopt`.
     pub fn ttl(&self) -> io::Result<u32> {
-        self.source.get_ref().ttl()
+        self.ask(|s| s.ttl())
     }
 
     /// Joins a multicast group (`IP_ADD_MEMBERSHIP`) on the interface with that address, or on one
@@ -367,7 +367,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `setsockopt`; `InvalidInput` for an address that is no group's.
     pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
-        self.source.get_ref().join_multicast_v4(group, interface)
+        self.ask(|s| s.join_multicast_v4(group, interface))
     }
 
     /// Joins a multicast group on the interface with that index, or on any if it is 0.
@@ -375,7 +375,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`join_multicast_v4`](Self::join_multicast_v4).
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        self.source.get_ref().join_multicast_v6(group, interface)
+        self.ask(|s| s.join_multicast_v6(group, interface))
     }
 
     /// Leaves a multicast group.
@@ -383,7 +383,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `setsockopt`.
     pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
-        self.source.get_ref().leave_multicast_v4(group, interface)
+        self.ask(|s| s.leave_multicast_v4(group, interface))
     }
 
     /// Leaves a multicast group.
@@ -391,7 +391,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `setsockopt`.
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        self.source.get_ref().leave_multicast_v6(group, interface)
+        self.ask(|s| s.leave_multicast_v6(group, interface))
     }
 }
 

@@ -20,9 +20,9 @@
 
 mod core;
 mod datagram;
-mod listener;
+pub(crate) mod listener;
 mod serving;
-mod stream;
+pub(crate) mod stream;
 mod trouble;
 
 pub use self::datagram::{DatagramServer, DatagramSocket, Responder};

@@ -451,6 +451,10 @@ impl Stream for TcpStream {
             .io_bytes(Direction::Write, limit, asked, |mut s| s.write(bytes))
     }
 
+    fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
+    }
+
     fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let (limit, asked) = (self.write.limit(), buffers.iter().map(|b| b.len()).sum());
         if asked == 0 {

@@ -122,7 +122,7 @@ impl UnixDatagram {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn connect_addr(&self, address: &SocketAddr) -> io::Result<()> {
-        let done = self.source.get_ref().connect_addr(address);
+        let done = self.ask(|s| s.connect_addr(address));
         done.map_err(|e| super::at("connect to", address, e))
     }
 
@@ -280,7 +280,7 @@ impl UnixDatagram {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.source.get_ref().local_addr()
+        self.ask(|s| s.local_addr())
     }
 
     /// The address of the socket that this one is connected to.
@@ -288,7 +288,7 @@ impl UnixDatagram {
     /// # Errors
     /// `NotConnected`.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.source.get_ref().peer_addr()
+        self.ask(|s| s.peer_addr())
     }
 
     /// Ends one direction or both, for all clones. Who receives gets what is there, and 0 from then
@@ -297,7 +297,7 @@ impl UnixDatagram {
     /// # Errors
     /// `NotConnected`.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.source.get_ref().shutdown(how)
+        self.ask(|s| s.shutdown(how))
     }
 }
 

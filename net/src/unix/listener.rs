@@ -129,7 +129,7 @@ impl UnixListener {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.source.get_ref().local_addr()
+        self.ask(|s| s.local_addr())
     }
 }
 

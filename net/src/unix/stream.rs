@@ -155,7 +155,7 @@ impl UnixStream {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.source.get_ref().local_addr()
+        self.ask(|s| s.local_addr())
     }
 
     /// The address of the other end.
@@ -163,7 +163,7 @@ impl UnixStream {
     /// # Errors
     /// `NotConnected`.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.source.get_ref().peer_addr()
+        self.ask(|s| s.peer_addr())
     }
 
     /// Returns which process, user and group made the other end (`SO_PEERCRED`): who called
@@ -190,7 +190,7 @@ impl UnixStream {
     /// # Errors
     /// `NotConnected`.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.source.get_ref().shutdown(how)
+        self.ask(|s| s.shutdown(how))
     }
 
     /// Receives what is there without taking it: the next read has it again.
@@ -253,6 +253,10 @@ impl Stream for UnixStream {
             .io(Direction::Write, self.write.limit(), |s| write(s, bytes))
     }
 
+    fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
+    }
+
     fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         // The most that one call takes (UIO_MAXIOV); more would be an error.
         let buffers = &buffers[..buffers.len().min(1024)];
@@ -272,7 +276,7 @@ impl Stream for UnixStream {
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.source.get_ref().shutdown(how)
+        self.ask(|s| s.shutdown(how))
     }
 
     fn close(&self) -> io::Result<()> {
