@@ -47,6 +47,10 @@ struct CaveatsPage;
 #[doc = include_str!("docs/generators.md")]
 struct GeneratorsPage;
 
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("docs/http.md")]
+struct HttpPage;
+
 #[cfg(doctest)]
 #[doc = include_str!("docs/io.md")]
 struct IoPage;

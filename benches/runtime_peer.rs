@@ -1,14 +1,20 @@
 //! The program that stands beside other runtimes in a comparison: one benchmark per run.
 //!
 //! `runtime_peer sleepers N | rss N | spawnjoin N | yield TASKS K | pingpong R | pingpong_x R |
-//! mpsc M | mpsc_unb M`, with the number of workers in `WORKERS` (default 2). It prints
-//! `key=value` pairs on one line, or `skip=unsupported`.
+//! mpsc M | mpsc_unb M | echo PORT | http PORT`, with the number of workers in `WORKERS` (default 2).
+//! It prints `key=value` pairs on one line, or `skip=unsupported`; the servers print `READY` and run
+//! until they are killed.
 
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use sward::http::http::{Request, Response, header};
+use sward::http::{Body, Server};
+use sward::net::TcpListener;
 use sward::sync::{Receiver, Sender, bounded, unbounded};
 use sward::{Builder, JoinHandle, Runtime, join_all, sleep, spawn, yield_now};
 
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
         "pingpong_x" if workers > 1 => pingpong(a, [Some(0), Some(1)]),
         "mpsc" => mpsc(a, bounded(128)),
         "mpsc_unb" => mpsc(a, unbounded()),
+        "echo" => ended(echo(a as u16)),
+        "http" => ended(http(a as u16)),
         _ => "skip=unsupported".into(),
     });
     println!("{line}");
@@ -183,4 +191,38 @@ fn mpsc(messages: usize, (sender, receiver): (Sender<u64>, Receiver<u64>)) -> St
     let sum = spawn(move || receiver.iter().sum::<u64>()).join().unwrap();
     assert_eq!(sum, 4 * (each * each.saturating_sub(1) / 2));
     ns(begun, messages)
+}
+
+/// What is said of a server that ended.
+fn ended(result: io::Result<()>) -> String {
+    format!("ended={result:?}")
+}
+
+fn echo(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1".parse::<IpAddr>().unwrap(), port))?;
+    println!("READY");
+    loop {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        spawn(move || {
+            let mut buffer = [0; 1024];
+            loop {
+                match stream.read(&mut buffer) {
+                    Ok(n @ 1..) => stream.write_all(&buffer[..n])?,
+                    _ => return io::Result::Ok(()),
+                }
+            }
+        });
+    }
+}
+
+fn http(port: u16) -> io::Result<()> {
+    let server = Server::bind(("127.0.0.1".parse::<IpAddr>().unwrap(), port))?;
+    println!("READY");
+    server.serve_forever(|_: Request<Body>| {
+        let mut response = Response::new("Hello, World!");
+        let plain = header::HeaderValue::from_static("text/plain");
+        response.headers_mut().insert(header::CONTENT_TYPE, plain);
+        response
+    })
 }

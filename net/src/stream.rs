@@ -65,6 +65,16 @@ pub trait Stream: Send + Sync + 'static {
     /// `InvalidInput` for a limit of zero.
     fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()>;
 
+    /// Sets whether small writes are sent at once instead of being collected (`TCP_NODELAY`). It
+    /// means nothing to streams that never collect.
+    ///
+    /// # Errors
+    /// Those of `setsockopt`.
+    fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        let _ = on;
+        Ok(())
+    }
+
     /// Ends one direction or both, for all clones (`shutdown(2)`).
     ///
     /// # Errors

@@ -274,9 +274,10 @@ fn check(page: &str, files: &[(String, String)]) -> Vec<String> {
 }
 
 /// The crates, and the headings of their tables.
-const CRATES: [(&str, &str); 2] = [
+const CRATES: [(&str, &str); 3] = [
     ("runtime/src", "## Layers of the runtime"),
     ("net/src", "## Layers of net"),
+    ("net/http/src", "## Layers of net/http"),
 ];
 
 /// The part of the page below a heading, up to the next one.

@@ -179,8 +179,12 @@ impl<A> Serving<A> {
         }
     }
 
-    /// Asks all handlers to end, and refuses connections; for destructors, which may not wait.
-    pub(super) fn abandon(&self) {
+    /// Ends the server without a wait, as a destructor must: refuses connections from now on, and
+    /// asks all handlers to end. [`join`](Self::join) waits for them.
+    ///
+    /// # Blocking
+    /// Never parks.
+    pub fn kill(&self) {
         self.core.close();
         self.core.handlers.kill();
     }

@@ -207,7 +207,7 @@ impl<L: Listener> StreamServer<L> {
         struct Ends<A>(Serving<A>);
         impl<A> Drop for Ends<A> {
             fn drop(&mut self) {
-                self.0.abandon();
+                self.0.kill();
             }
         }
         let ends = Ends(self.start(handler)?);

@@ -474,6 +474,10 @@ impl Stream for TcpStream {
         self.write.set(limit)
     }
 
+    fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.set_nodelay(on)
+    }
+
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.ask(|s| s.shutdown(how))
     }

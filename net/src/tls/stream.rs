@@ -228,6 +228,10 @@ impl<S: Stream> Stream for TlsStream<S> {
         self.set_write_timeout(limit)
     }
 
+    fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.get_ref().set_nodelay(on)
+    }
+
     /// For writing: sends what is left and `close_notify`, then shuts the stream below down. That
     /// may wait, as a write does; after `TimedOut` it can be called again. For reading: reads
     /// return 0.

@@ -1,4 +1,5 @@
 //! Real clients and servers that tests start.
+#![allow(dead_code, unreachable_pub)]
 
 use std::env;
 use std::path::PathBuf;
