@@ -1,7 +1,7 @@
 //! A crawler: follows the links of a site, with at most twenty pages at a time.
 //!
 //! ```sh
-//! cargo run --release --features http --example crawler -- 500
+//! cargo run --release --example crawler -- 500
 //! ```
 //!
 //! The site is a local server with as many pages as the argument says; each page links to three

@@ -1,7 +1,7 @@
 //! The talk's web server: `hello world` on 127.0.0.1:8080, and a line for each request.
 //!
 //! ```sh
-//! cargo run --release --features http --example http_hello
+//! cargo run --release --example http_hello
 //! curl -i http://127.0.0.1:8080/
 //! ```
 //!

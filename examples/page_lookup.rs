@@ -2,7 +2,7 @@
 //! fetch its first hit, take the title. For several countries at a time, each in a task.
 //!
 //! ```sh
-//! cargo run --release --features http --example page_lookup
+//! cargo run --release --example page_lookup
 //! ```
 //!
 //! The search engine is a local server.

@@ -1,123 +1,18 @@
 //! Our streams against a server that others wrote: nginx, by plain text.
-//!
-//! nginx gets its listening socket from the test, as it gets that of its predecessor when it is
-//! upgraded (the variable `NGINX`; not with `master_process off`, where nginx 1.22 crashes of it).
-//! So the port is free, and a connection that is made before nginx has started only waits.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
-use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use common::{program, program_in, within};
-use sward_net::{TcpListener, TcpStream};
-use sward_runtime::process::{Child, Command};
+use common::nginx::{LARGE, MEDIUM, Nginx, contents};
+use common::{program_in, within};
+use sward_net::TcpStream;
 use sward_runtime::signal::{SIGKILL, SIGQUIT};
 use sward_runtime::{Runtime, join_all, spawn, yield_now};
-
-/// A running nginx: `/echo/...` answers with its own path, `/large` is a file of [`LARGE`] bytes,
-/// `/slow/large` the same at 128 KiB a second, `/slow/medium` one of [`MEDIUM`] bytes.
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-    directory: PathBuf,
-}
-
-const LARGE: usize = 8 << 20;
-const MEDIUM: usize = 192 << 10;
-
-/// What a file of this size contains.
-fn contents(size: usize) -> Vec<u8> {
-    let mut bytes = (0..=250).collect::<Vec<u8>>().repeat(size / 251 + 1);
-    bytes.truncate(size);
-    bytes
-}
-
-impl Nginx {
-    fn start() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Relaxed);
-        let name = format!("sward-nginx-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(directory.join("slow")).unwrap();
-        fs::write(directory.join("large"), contents(LARGE)).unwrap();
-        fs::write(directory.join("slow/medium"), contents(MEDIUM)).unwrap();
-        fs::hard_link(directory.join("large"), directory.join("slow/large")).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let root = directory.display();
-        let configuration = format!(
-            "daemon off;
-             user root;
-             worker_processes 1;
-             pid {root}/pid;
-             error_log stderr;
-             events {{ worker_connections 1024; }}
-             http {{
-                 access_log off;
-                 client_body_temp_path {root}/1;
-                 proxy_temp_path {root}/2;
-                 fastcgi_temp_path {root}/3;
-                 uwsgi_temp_path {root}/4;
-                 scgi_temp_path {root}/5;
-                 server {{
-                     listen {address};
-                     root {root};
-                     location /echo/ {{ return 200 $request_uri; }}
-                     location /slow/ {{ limit_rate 128k; }}
-                 }}
-             }}"
-        );
-        let file = directory.join("nginx.conf");
-        fs::write(&file, configuration).unwrap();
-        let errors = fs::File::create(directory.join("errors")).unwrap();
-        let child = Command::new(program("nginx"))
-            .args(["-e", "stderr", "-c"])
-            .arg(file)
-            .stdin(OwnedFd::from(listener))
-            .env("NGINX", "0;")
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        Self {
-            child,
-            address,
-            directory,
-        }
-    }
-
-    fn connect(&self) -> BufReader<TcpStream> {
-        connect(self.address)
-    }
-
-    fn stop(mut self) {
-        let status = self.child.terminate(Duration::from_secs(10)).unwrap();
-        assert!(status.success(), "{status}");
-    }
-}
-
-/// Shows what nginx said, if the test fails, and leaves nothing behind.
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // The master and its worker; an error if the master has ended, which waits for its worker.
-        let _ = self.child.process().signal_group(SIGKILL);
-        if std::thread::panicking() {
-            let errors = fs::read_to_string(self.directory.join("errors"));
-            eprintln!("nginx said: {}", errors.unwrap_or_default());
-        }
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
 
 fn connect(address: SocketAddr) -> BufReader<TcpStream> {
     let stream = TcpStream::connect(address).unwrap();
@@ -169,7 +64,7 @@ fn expect(reader: &mut impl BufRead, body: &str) {
 #[test]
 fn one_connection_for_many_requests() {
     everywhere("one_connection_for_many_requests", |nginx| {
-        let mut reader = nginx.connect();
+        let mut reader = connect(nginx.address);
         for n in 0..200 {
             let path = format!("/echo/{n}");
             ask(reader.get_ref(), "GET", &path, "");
@@ -182,7 +77,7 @@ fn one_connection_for_many_requests() {
 #[test]
 fn requests_that_do_not_wait_for_replies() {
     everywhere("requests_that_do_not_wait_for_replies", |nginx| {
-        let mut reader = nginx.connect();
+        let mut reader = connect(nginx.address);
         // A second handle, so that one task writes while another reads.
         let writer = reader.get_ref().try_clone().unwrap();
         let asking =
@@ -198,7 +93,7 @@ fn requests_that_do_not_wait_for_replies() {
 #[test]
 fn a_large_file() {
     everywhere("a_large_file", |nginx| {
-        let mut reader = nginx.connect();
+        let mut reader = connect(nginx.address);
         ask(reader.get_ref(), "HEAD", "/large", "");
         assert_eq!(head(&mut reader).unwrap().1, LARGE);
         // No body: the next reply follows.
@@ -216,7 +111,7 @@ fn a_large_file() {
 #[test]
 fn the_server_closes() {
     everywhere("the_server_closes", |nginx| {
-        let mut reader = nginx.connect();
+        let mut reader = connect(nginx.address);
         ask(
             reader.get_ref(),
             "GET",
@@ -228,7 +123,7 @@ fn the_server_closes() {
             assert_eq!(reader.read(&mut [0; 16]).unwrap(), 0);
         }
         // What is no request is refused, and ends the connection too.
-        let mut reader = nginx.connect();
+        let mut reader = connect(nginx.address);
         reader
             .get_ref()
             .write_all(b"this is no request\r\n\r\n")
@@ -262,7 +157,7 @@ fn many_tasks_at_once() {
 #[test]
 fn time_outs_in_the_middle_of_an_answer() {
     everywhere("time_outs_in_the_middle_of_an_answer", |nginx| {
-        let mut reader = nginx.connect();
+        let mut reader = connect(nginx.address);
         ask(reader.get_ref(), "GET", "/slow/medium", "");
         assert_eq!(head(&mut reader).unwrap().1, MEDIUM);
         let limit = Some(Duration::from_millis(20));
@@ -296,11 +191,11 @@ fn the_server_is_killed_in_the_middle_of_its_answers() {
         |mut nginx| {
             let readers: Vec<_> = (0..20)
                 .map(|_| {
-                    let mut reader = nginx.connect();
+                    let mut reader = connect(nginx.address);
                     ask(reader.get_ref(), "GET", "/slow/large", "");
                     // It has begun.
                     assert_eq!(head(&mut reader).unwrap().1, LARGE);
-                    let mut idle = nginx.connect();
+                    let mut idle = connect(nginx.address);
                     let idle = spawn(move || idle.read(&mut [0; 16]));
                     let rest = spawn(move || reader.read_exact(&mut vec![0; LARGE]));
                     (idle, rest)
@@ -334,7 +229,7 @@ fn the_server_goes_while_the_connection_is_idle() {
     everywhere(
         "the_server_goes_while_the_connection_is_idle",
         |mut nginx| {
-            let mut reader = nginx.connect();
+            let mut reader = connect(nginx.address);
             ask(reader.get_ref(), "GET", "/echo/1", "");
             expect(&mut reader, "/echo/1");
             let waits = spawn(move || reader.read(&mut [0; 16]));

@@ -666,45 +666,6 @@ fn resets_at_every_moment() {
 }
 
 #[test]
-fn curl() {
-    on_workers("curl", || {
-        let server = serve(
-            |s| s,
-            |request| request.into_body().text().map(Response::new),
-        );
-        let url = format!("http://{}/", server.local_addr());
-        let run = |args: &[&str]| {
-            let mut command = sward_runtime::process::Command::new("curl");
-            command
-                .args(["-sS", "--max-time", "20"])
-                .args(args)
-                .arg(&url);
-            command.output()
-        };
-        let Ok(output) = run(&["-d", "hello"]) else {
-            println!("SKIPPED curl: it is not installed");
-            return;
-        };
-        assert_eq!(output.stdout, b"hello");
-        let large = "x".repeat(3000);
-        for args in [
-            &["-H", "Expect: 100-continue", "-d", &large][..],
-            &["-H", "Transfer-Encoding: chunked", "-d", &large],
-            &["-0", "-d", &large],
-        ] {
-            assert_eq!(run(args).unwrap().stdout, large.as_bytes(), "{args:?}");
-        }
-        assert!(
-            run(&["-I"])
-                .unwrap()
-                .stdout
-                .starts_with(b"HTTP/1.1 200 OK\r\n")
-        );
-        assert_eq!(server.stop(SOON).killed, 0);
-    });
-}
-
-#[test]
 fn who_is_killed_in_serve_forever_takes_the_server_along() {
     on_workers("who_is_killed_in_serve_forever", || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -7,6 +7,7 @@
     clippy::print_stdout
 )]
 
+pub mod nginx;
 mod programs;
 
 use std::io::{self, Read};
