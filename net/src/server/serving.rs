@@ -165,13 +165,15 @@ impl<A> Serving<A> {
     /// yet.
     pub fn stop(&self, grace: Duration) -> Stopped {
         let deadline = now().checked_add(grace);
+        // Before handlers hear of it.
+        let before = Ends::of(&self.core);
         self.core.close();
         if !panicking() {
-            return stop(&self.core, deadline);
+            return stop(&self.core, before, deadline);
         }
         let core = self.core.clone();
         defer(move || {
-            stop(&core, deadline);
+            stop(&core, before, deadline);
         });
         Stopped {
             running: self.core.active(),
@@ -190,12 +192,26 @@ impl<A> Serving<A> {
     }
 }
 
+/// How many handlers have ended so far: by themselves, and killed.
+struct Ends {
+    finished: u64,
+    killed: u64,
+}
+
+impl Ends {
+    fn of(core: &Core) -> Self {
+        let by_themselves = [End::Finished, End::Failed, End::Panicked];
+        Self {
+            finished: by_themselves.into_iter().map(|end| core.ended(end)).sum(),
+            killed: core.ended(End::Killed),
+        }
+    }
+}
+
 /// The rest of a stop, when the listener is closed.
-fn stop(core: &Core, deadline: Option<Instant>) -> Stopped {
+fn stop(core: &Core, before: Ends, deadline: Option<Instant>) -> Stopped {
     let me = core.member();
     let is_acceptor = core.is_acceptor();
-    let ended = || core.ended(End::Finished) + core.ended(End::Failed) + core.ended(End::Panicked);
-    let (ended_before, killed_before) = (ended(), core.ended(End::Killed));
     let accepts_no_more = |core: &Core| is_acceptor || core.is_gone();
     let exempt = |core: &Core| match me.is_some() || is_acceptor {
         true => core.stoppers(),
@@ -223,9 +239,10 @@ fn stop(core: &Core, deadline: Option<Instant>) -> Stopped {
     if me.is_none() && !is_acceptor {
         core.handlers.join();
     }
+    let now = Ends::of(core);
     Stopped {
-        finished: ended() - ended_before,
-        killed: core.ended(End::Killed) - killed_before,
+        finished: now.finished.saturating_sub(before.finished),
+        killed: now.killed.saturating_sub(before.killed),
         running: core.active(),
     }
 }
