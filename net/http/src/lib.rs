@@ -25,6 +25,9 @@ mod error;
 mod exchange;
 mod fetched;
 mod framing;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod head;
 mod inflow;
 mod limits;
