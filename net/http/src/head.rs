@@ -65,6 +65,10 @@ impl Scanner {
     /// Goes on where the last call ended; `bytes` are those of that call, and more.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, Malformed> {
         while let Some(i) = next_control(bytes, self.at) {
+            // Too large comes first, as it does when the bytes come one by one.
+            if i + usize::from(bytes[i] == b'\r') > self.begin + self.limits.bytes {
+                break;
+            }
             match bytes[i] {
                 b'\t' => self.at = i + 1,
                 b'\r' => match bytes.get(i + 1) {
