@@ -460,3 +460,40 @@ fn runtimes_come_and_go() {
         until(|| count("task") <= 4);
     });
 }
+
+/// Kilobytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.unwrap().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+/// What a crowd has left behind is given back by an idle worker, all of it, in parts.
+#[test]
+fn the_memory_of_a_crowd_comes_back() {
+    let name = "the_memory_of_a_crowd_comes_back";
+    if !is_child() {
+        return assert_passed(&rerun(name, &[]));
+    }
+    within(name, || {
+        const CROWD: usize = 10_000;
+        let runtime = runtime(1, CROWD + 10);
+        let before = resident();
+        runtime.run(|| {
+            let gate = Arc::new(Event::new());
+            let tasks: Vec<_> = (0..CROWD)
+                .map(|_| {
+                    let gate = gate.clone();
+                    spawn(move || gate.wait())
+                })
+                .collect();
+            until(|| sward_runtime::stats().live > CROWD);
+            gate.set();
+            join_all(tasks).into_iter().for_each(|t| t.unwrap());
+        });
+        let crowded = resident();
+        assert!(crowded > before + CROWD * 4, "{before} {crowded}");
+        // The worker is idle from here on.
+        until(|| resident() < before + CROWD * 2);
+    });
+}

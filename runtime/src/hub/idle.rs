@@ -57,6 +57,8 @@ const ROUGH: Duration = Duration::from_millis(2);
 const YEAR: u64 = 31_536_000_000;
 /// A worker idle for that long gives memory back.
 const TIDY_AFTER: Duration = Duration::from_millis(500);
+/// Between two parts of that, each of which takes a millisecond.
+const TIDY_PAUSE: Duration = Duration::from_millis(1);
 /// Warm stacks that an idle worker keeps.
 const KEEP_WARM: usize = 256;
 
@@ -307,11 +309,13 @@ impl Hub {
     }
 
     fn sleep_on(&self) {
-        if self.sleeper.borrow().untidy {
-            if self.doze(Some(TIDY_AFTER)) || self.timer_is_due() {
+        let mut idle = TIDY_AFTER;
+        while self.sleeper.borrow().untidy {
+            if self.doze(Some(idle)) || self.timer_is_due() {
                 return;
             }
             self.tidy();
+            idle = TIDY_PAUSE;
         }
         let wakes = self.timers.borrow().len() > 0 || self.rt.outside() > 0;
         if wakes || self.stop_at.get().is_some() {
