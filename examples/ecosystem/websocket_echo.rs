@@ -1,7 +1,7 @@
 //! A WebSocket server: the upgrade is ours, the protocol tungstenite's, which knows nothing of us.
 //!
 //! ```sh
-//! cargo run --release --example websocket_echo
+//! cargo run --release -p sward-ecosystem --example websocket_echo
 //! ```
 //!
 //! With `--self-test` it listens on a free port, lets a few clients talk to it, and ends.

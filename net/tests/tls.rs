@@ -2,6 +2,9 @@
 //! that is not.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_types)]
 
+#[path = "common/programs.rs"]
+mod programs;
+
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -852,10 +855,7 @@ fn files_that_are_wrong_are_named() {
 #[test]
 fn openssl_is_understood() {
     use std::process::{Command, Stdio};
-    if Command::new("openssl").arg("version").output().is_err() {
-        println!("SKIPPED: openssl is not installed");
-        return;
-    }
+    let openssl = programs::program("openssl");
     within("openssl", || {
         let dir = std::env::temp_dir().join(format!("sward-openssl-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
@@ -876,7 +876,7 @@ fn openssl_is_understood() {
                 stream.shutdown(Shutdown::Write)?;
                 io::Result::Ok((line, stream.server_name()))
             });
-            let mut client = Command::new("openssl")
+            let mut client = Command::new(&openssl)
                 .args(["s_client", "-quiet", "-verify_return_error", version])
                 .args(["-servername", "localhost", "-verify_hostname", "localhost"])
                 .arg("-connect")
@@ -898,7 +898,7 @@ fn openssl_is_understood() {
             assert_eq!(out.stdout, b"hello\n");
 
             // Its server, our client. It takes any port, and says which.
-            let mut server = Command::new("openssl")
+            let mut server = Command::new(&openssl)
                 .args([
                     "s_server",
                     "-accept",
