@@ -768,7 +768,12 @@ fn close_races_with_operations() {
 /// A number that was closed and used anew, with a late event of the former one on its way.
 #[test]
 fn a_number_that_comes_again() {
-    within("a_number_that_comes_again", || {
+    const NAME: &str = "a_number_that_comes_again";
+    // Alone, for others might take the number.
+    if !is_child() {
+        return within(NAME, || assert_passed(&rerun(NAME, &[])));
+    }
+    within(NAME, || {
         runtime(1).run(|| {
             for _ in 0..200 {
                 let (old, mut writer) = pipes();
