@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::within;
 use sward_runtime::sync::{Event, Mutex, bounded, rendezvous, unbounded};
 use sward_runtime::{Builder, JoinHandle, Runtime, join_all, sleep, spawn, yield_now};
 
@@ -34,6 +33,13 @@ const MANY: usize = if cfg!(debug_assertions) {
 };
 /// For those woken from outside, who do not wait for the crowd.
 const AT_ONCE: Duration = Duration::from_millis(10 * SLOWNESS);
+
+/// One test at a time: each measures how late something is, and wants a processor or two.
+fn within(name: &str, f: impl FnOnce()) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock();
+    common::within(name, f);
+}
 
 fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().unwrap()
