@@ -4,9 +4,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 target=${CARGO_TARGET_DIR:-target}
 
-# Most tests wait most of the time, for timers and other processes.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
-
 fail() {
     echo "error: $*" >&2
     exit 1
