@@ -577,9 +577,10 @@ fn a_hundred_in_a_row_leave_nothing_behind() {
         }
         settled();
         assert_eq!(descriptors(), fds);
-        // The allocator may have mapped some more arenas.
+        // The allocator may have mapped more arenas, two mappings each and more of them on a loaded
+        // machine; one for each runtime would be a hundred.
         assert!(
-            mappings() <= maps + 20,
+            mappings() <= maps + 60,
             "{maps} mappings have become {}",
             mappings()
         );
