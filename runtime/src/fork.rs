@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 pub(crate) const TEXT: &str = "this process is a forked child: the runtime and what was made with \
      it stayed in the parent; build a Runtime of its own here, or exec";
 
-/// The generation of a process.
+/// The generation of a process: crates above that own descriptors keep one beside them.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Epoch(u64);
+pub struct Epoch(u64);
 
 static PAGE: OnceLock<usize> = OnceLock::new();
 static FAST: AtomicUsize = AtomicUsize::new(0);
@@ -77,7 +78,7 @@ fn map() -> usize {
 impl Epoch {
     /// The calling process's generation.
     #[inline]
-    pub(crate) fn current() -> Self {
+    pub fn current() -> Self {
         let page = page();
         match page.load(Acquire) {
             0 | LOOKING => Self::begin(page),
@@ -113,7 +114,7 @@ impl Epoch {
 
     /// Whether the calling process is another one than that of this generation.
     #[inline]
-    pub(crate) fn is_stale(self) -> bool {
+    pub fn is_stale(self) -> bool {
         self != Self::current()
     }
 }

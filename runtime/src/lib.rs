@@ -69,6 +69,7 @@ mod testing;
 mod time;
 mod unwinding;
 mod virtual_clock;
+mod wait_name;
 mod wait_reason;
 
 pub use block_on::block_on;
@@ -85,7 +86,7 @@ pub use join::{Ending, JoinHandle, LocalJoinHandle, join_all, join_all_timeout, 
 pub use join_future::JoinFuture;
 pub use lend::on_worker_stack;
 pub use park::{park, park_deadline, park_timeout, yield_now};
-pub use runtime::{Runtime, at_exit, run, workers};
+pub use runtime::{Runtime, at_exit, run, worker, workers};
 pub use runtime_builder::RuntimeBuilder;
 pub use sight::dump::{Dump, DumpOptions, DumpedTask, dump, dump_with};
 pub use sight::stall::Stall;
@@ -105,12 +106,14 @@ pub use sward_macros::{main, test};
 pub use task::{Task, current};
 pub use time::{now, remaining, sleep, sleep_until, timeout, timeout_at};
 pub use virtual_clock::{HeldClock, advance, hold_clock};
+pub use wait_name::{Describe, WaitName};
 pub use wait_reason::{WaitKind, WaitReason};
 
 /// What the macros expand to, and the sockets need; not for direct use.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::io::sys::peer_cred;
+    pub use crate::fork::Epoch;
+    pub use crate::io::sys::{bind_to_device, peer_cred, set_priority};
     pub use crate::sync::select::{AnyArm, Tried, select_any};
     pub use crate::testing::{builder_error, test_body};
 }

@@ -112,7 +112,7 @@ impl RuntimeBuilder {
             let thread = std::thread::Builder::new()
                 .name(name)
                 .stack_size(WORKER_STACK);
-            if let Err(e) = thread.spawn(move || worker(index, rt, poll, &tell)) {
+            if let Err(e) = thread.spawn(move || work(index, rt, poll, &tell)) {
                 for worker in index..shared.workers.len() {
                     shared.ended.fetch_add(1, AcqRel);
                     // Not back into the registry: the end of this runtime still sends it mail.
@@ -149,7 +149,7 @@ impl RuntimeBuilder {
 const WORKER_STACK: usize = 4 << 20;
 
 /// A worker's thread from start to end.
-fn worker(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<WorkerEnd>) {
+fn work(index: usize, rt: Arc<RuntimeShared>, poll: mio::Poll, tell: &Sender<WorkerEnd>) {
     let alt_stack = AltStack::install_for_thread();
     let shared = rt.workers[index];
     // SAFETY: no arguments.
@@ -492,6 +492,19 @@ pub fn workers() -> usize {
         Some(hub) => hub.rt.workers.len(),
         None => default_or_panic().workers.len(),
     }
+}
+
+/// Returns which worker of its runtime the caller is on; `None` on an ordinary thread.
+///
+/// # Examples
+/// ```
+/// use sward_runtime::{Builder, worker};
+/// assert_eq!(worker(), None);
+/// assert_eq!(Builder::new().on_worker(0).spawn(worker)?.join().ok(), Some(Some(0)));
+/// # std::io::Result::Ok(())
+/// ```
+pub fn worker() -> Option<usize> {
+    current::hub().map(|hub| hub.index)
 }
 
 type ExitFn = Box<dyn FnOnce() + Send>;

@@ -67,6 +67,9 @@ pub enum WaitKind {
     Writable,
     /// Something that a layer above named.
     Other(&'static str),
+    /// As `Other`; which one is described by who has the [`WaitName`](crate::WaitName) whose number
+    /// is the object.
+    Named(&'static str),
 }
 
 /// What a parked task waits for, and which one of them.
@@ -102,7 +105,7 @@ impl WaitKind {
             Self::Change => "change of watched value",
             Self::Broadcast => "value of broadcast",
             Self::Unwatched => "end of all receivers of watched value",
-            Self::Other(what) => what,
+            Self::Other(what) | Self::Named(what) => what,
             Self::Join => "join",
             Self::Group => "group of tasks",
             Self::Pool => "place in a pool",
@@ -167,6 +170,7 @@ impl fmt::Display for WaitReason {
             WaitKind::Blocking => return write!(f, "blocking job {}", self.object),
             WaitKind::Readable => return write!(f, "descriptor {} to be readable", self.object),
             WaitKind::Writable => return write!(f, "descriptor {} to be writable", self.object),
+            WaitKind::Named(what) => return write!(f, "{what} number {}", self.object),
             kind => f.write_str(kind.noun())?,
         }
         if self.object != 0 {

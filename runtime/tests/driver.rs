@@ -249,8 +249,10 @@ fn a_park_in_with_panics() {
             // The lock was given back, and the driver is as it was.
             assert!(handle.with(|_, _| ()).is_some());
             let twice = handle.clone();
-            let task = spawn(move || twice.with(|_, _| twice.call()));
+            let task = spawn(move || twice.with(|_, _| twice.with(|_, _| ())));
             assert!(task.join().is_err());
+            // A call takes no lock.
+            assert!(handle.with(|_, _| handle.call()).is_some());
             assert!(handle.take().is_some());
         });
     });

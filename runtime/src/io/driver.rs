@@ -7,8 +7,8 @@
 //! (spurious calls are legal); or by who uses [`DriverHandle::with`].
 //!
 //! Invariants
-//! - `body` and `home` go together, under the lock: who takes them deregisters first and drops
-//!   them after the lock is given back.
+//! - `body` and `registered` go together, under the lock: who takes them deregisters first and
+//!   drops the body after the lock is given back.
 //! - The monitor's thread never touches timers or the poller's events: it leaves a message.
 //! - A call never parks: on the worker it is a callback of the hub, on the monitor's thread
 //!   `current::forbid_waiting` says the same.
@@ -20,7 +20,11 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{AcqRel, SeqCst},
+};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use mio::unix::SourceFd;
@@ -83,16 +87,19 @@ struct Home {
 
 struct State<D: Driver> {
     body: Option<Body<D>>,
-    home: Option<Home>,
+    /// Whether the descriptor is registered at home.
+    registered: bool,
     /// What the worker knows of the time that was set.
     at: Option<Nanos>,
-    /// A message to the worker is on its way.
-    called: bool,
 }
 
 struct Entry<D: Driver> {
     fd: RawFd,
     epoch: Epoch,
+    /// Set once, before anybody else has the entry. Its token finds nobody once the driver is gone.
+    home: OnceLock<Home>,
+    /// A message to the worker is on its way.
+    called: AtomicBool,
     state: ShortLock<State<D>>,
 }
 
@@ -147,11 +154,12 @@ pub fn drive<D: Driver>(io: D::Io, driver: D) -> io::Result<DriverHandle<D>> {
     let entry = Arc::new(Entry {
         fd,
         epoch: Epoch::current(),
+        home: OnceLock::new(),
+        called: AtomicBool::new(true),
         state: ShortLock::new(State {
             body: Some(Body { driver, io }),
-            home: None,
+            registered: false,
             at: None,
-            called: true,
         }),
     });
     // Held: an event that comes at once waits for the home.
@@ -169,30 +177,11 @@ pub fn drive<D: Driver>(io: D::Io, driver: D) -> io::Result<DriverHandle<D>> {
             return Err(e);
         }
     };
-    state.home = Some(Home { worker, token });
+    let _ = entry.home.set(Home { worker, token });
+    state.registered = true;
     drop(state);
     worker.send(Mail::Call(token));
     Ok(DriverHandle { entry })
-}
-
-impl<D: Driver> State<D> {
-    /// Takes the driver out, deregistered.
-    fn take(&mut self, fd: RawFd) -> (Option<Body<D>>, Option<TimerKey>) {
-        let timer = self
-            .home
-            .take()
-            .and_then(|home| home.worker.poller.deregister(fd, home.token));
-        (self.body.take(), timer)
-    }
-
-    /// Asks the worker to call, if it has not been asked.
-    fn call_soon(&mut self) {
-        if let Some(home) = &self.home
-            && !std::mem::replace(&mut self.called, true)
-        {
-            home.worker.send(Mail::Call(home.token));
-        }
-    }
 }
 
 /// Drops a driver, whose destructor may panic.
@@ -201,6 +190,25 @@ fn drop_body<D: Driver>(body: Option<Body<D>>) {
 }
 
 impl<D: Driver> Entry<D> {
+    /// Takes the driver out, deregistered.
+    fn take(&self, state: &mut State<D>) -> (Option<Body<D>>, Option<TimerKey>) {
+        let timer = self
+            .home
+            .get()
+            .filter(|_| std::mem::take(&mut state.registered))
+            .and_then(|home| home.worker.poller.deregister(self.fd, home.token));
+        (state.body.take(), timer)
+    }
+
+    /// Asks the worker to call, if it has not been asked. Takes no lock.
+    fn call_soon(&self) {
+        if let Some(home) = self.home.get()
+            && !self.called.swap(true, AcqRel)
+        {
+            home.worker.send(Mail::Call(home.token));
+        }
+    }
+
     /// Calls the driver, if it is still there, and gives the lock back.
     fn drive(&self, mut state: ShortGuard<'_, State<D>>, ready: Ready, here: bool) -> After {
         let Some(Body { driver, io }) = &mut state.body else {
@@ -212,11 +220,11 @@ impl<D: Driver> Entry<D> {
             Ok(Next::At(at)) => Some(clock::nanos(*at)),
             Ok(Next::Again) if here => return After::Again,
             Ok(Next::Again) => {
-                state.call_soon();
+                self.call_soon();
                 return After::Nothing;
             }
             Ok(Next::Close) | Err(_) => {
-                let (body, timer) = state.take(self.fd);
+                let (body, timer) = self.take(&mut state);
                 drop(state);
                 if let Err(payload) = next {
                     report::line(&format!(
@@ -234,7 +242,7 @@ impl<D: Driver> Entry<D> {
         if !here {
             if state.at != at {
                 // The worker's own call will set it.
-                state.call_soon();
+                self.call_soon();
             }
             return After::Nothing;
         }
@@ -248,7 +256,8 @@ impl<D: Driver> Entry<D> {
 impl<D: Driver> Subscriber for Entry<D> {
     fn call(&self, ready: Ready) -> After {
         let mut state = self.state.lock();
-        state.called = false;
+        // Before the driver runs: what is asked for from now on needs another call.
+        self.called.store(false, SeqCst);
         if ready.contains(Ready::DUE) {
             state.at = None;
         }
@@ -264,11 +273,11 @@ impl<D: Driver> Subscriber for Entry<D> {
 
     fn orphan(&self, token: Token, registry: &mio::Registry) {
         let mut state = self.state.lock();
-        if state.home.as_ref().is_none_or(|home| home.token != token) {
+        if !state.registered || self.home.get().is_none_or(|home| home.token != token) {
             return;
         }
         let _ = registry.deregister(&mut SourceFd(&self.fd));
-        state.home = None;
+        state.registered = false;
         let body = state.body.take();
         drop(state);
         drop_body(body);
@@ -296,7 +305,8 @@ impl<D: Driver> DriverHandle<D> {
     /// Blocks the thread while another one uses the driver, as [`ShortLock::lock`] does.
     ///
     /// # Panics
-    /// At a park inside `f`, in a task; when `f` uses this driver's handle; with what `f` panics
+    /// At a park inside `f`, in a task; when `f` uses this driver's handle other than for a
+    /// [`call`](Self::call); with what `f` panics
     /// with (the driver stays).
     pub fn with<R>(&self, f: impl FnOnce(&mut D, &D::Io) -> R) -> Option<R> {
         if self.entry.epoch.is_stale() {
@@ -315,10 +325,10 @@ impl<D: Driver> DriverHandle<D> {
     /// call are one.
     ///
     /// # Blocking
-    /// As [`with`](Self::with).
+    /// Never; it takes no lock, so the driver itself may be calling what calls this.
     pub fn call(&self) {
         if !self.entry.epoch.is_stale() {
-            self.entry.state.lock().call_soon();
+            self.entry.call_soon();
         }
     }
 
@@ -331,7 +341,7 @@ impl<D: Driver> DriverHandle<D> {
             return None;
         }
         // A timer that is left finds nobody.
-        let (body, _timer) = self.entry.state.lock().take(self.entry.fd);
+        let (body, _timer) = self.entry.take(&mut self.entry.state.lock());
         body.map(|body| (body.driver, body.io))
     }
 
@@ -361,7 +371,7 @@ impl<D: Driver> fmt::Debug for DriverHandle<D> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::io::{PipeReader, Read, Write};
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use super::*;

@@ -137,6 +137,23 @@ pub fn peer_cred(socket: impl AsFd) -> io::Result<(i32, u32, u32)> {
     Ok((cred.pid, cred.uid, cred.gid))
 }
 
+/// Lets a socket use one network interface only (`SO_BINDTODEVICE`). (rustix has no such call.)
+pub fn bind_to_device(socket: impl AsFd, interface: &str) -> io::Result<()> {
+    set_option(socket.as_fd(), libc::SO_BINDTODEVICE, interface.as_bytes())
+}
+
+/// Sets the priority of a socket's packets (`SO_PRIORITY`). (rustix has no such call.)
+pub fn set_priority(socket: impl AsFd, priority: u32) -> io::Result<()> {
+    set_option(socket.as_fd(), libc::SO_PRIORITY, &priority.to_ne_bytes())
+}
+
+fn set_option(socket: BorrowedFd<'_>, name: libc::c_int, value: &[u8]) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
+    // SAFETY: the pointer is to a slice of this size, which the kernel only reads.
+    check(unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), size) }).map(drop)
+}
+
 /// An epoll instance of its own.
 pub(super) fn epoll() -> io::Result<OwnedFd> {
     // SAFETY: no pointer.
@@ -154,4 +171,29 @@ pub(super) fn epoll_add(epoll: &OwnedFd, fd: RawFd, events: libc::c_short) -> io
     let (epoll, add) = (epoll.as_raw_fd(), libc::EPOLL_CTL_ADD);
     // SAFETY: `event` outlives the call.
     check(unsafe { libc::epoll_ctl(epoll, add, fd, &raw mut event) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_types,
+        reason = "any socket will do, and nothing waits for it"
+    )]
+    fn options_of_sockets() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        set_priority(&socket, 5).unwrap();
+        let (mut priority, mut size) = (0i32, 4);
+        let (fd, level, name) = (socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY);
+        let (value, length) = ((&raw mut priority).cast(), &raw mut size);
+        // SAFETY: the pointers are to locals, and `size` is that of `priority`.
+        check(unsafe { libc::getsockopt(fd, level, name, value, length) }).unwrap();
+        assert_eq!(priority, 5);
+        let e = bind_to_device(&socket, "no-such-device").unwrap_err();
+        assert_eq!(e.raw_os_error(), Some(libc::ENODEV));
+        // A name that is longer than there may be is cut off by the kernel, not read past its end.
+        assert!(bind_to_device(&socket, &"x".repeat(4096)).is_err());
+    }
 }

@@ -22,6 +22,7 @@ use crate::sight::sample;
 use crate::sight::stats::Stats;
 use crate::sight::symbols::TaskBacktrace;
 use crate::sight::{ask, text};
+use crate::wait_name::Named;
 use crate::wait_reason::WaitReason;
 
 /// How long a worker has to answer, or to show that it is at it.
@@ -265,7 +266,7 @@ impl fmt::Display for Dump {
 pub(crate) fn task_line(t: &TaskInfo) -> String {
     let name = t.name.as_deref().unwrap_or("unnamed");
     let state = match t.state {
-        TaskState::Parked => format!("parked, waits for {}", t.reason),
+        TaskState::Parked => format!("parked, waits for {}", Named(t.reason)),
         state => format!("{state:?}").to_lowercase(),
     };
     format!("  task {} '{name}' spawned at {}: {state}\n", t.id, t.site)

@@ -10,6 +10,7 @@ use crate::sight::dump::Dump;
 use crate::sight::rows::{self, Row};
 use crate::sight::symbols::Symbols;
 use crate::sight::text;
+use crate::wait_name::Named;
 use crate::wait_reason::{WaitKind, WaitReason};
 
 /// JSON under construction. A value follows a value of the same object or array with a comma.
@@ -193,7 +194,7 @@ fn reason(json: &mut Json, reason: WaitReason, differ: bool) {
     json.open('{');
     json.key("kind");
     match reason.kind() {
-        WaitKind::Other(what) => json.text(what),
+        WaitKind::Other(what) | WaitKind::Named(what) => json.text(what),
         kind => json.text(&format!("{kind:?}").to_lowercase()),
     }
     let object = reason.object();
@@ -201,6 +202,9 @@ fn reason(json: &mut Json, reason: WaitReason, differ: bool) {
         if reason.kind() == WaitKind::Join {
             json.key("task");
             json.number(object);
+        } else if let Some(name) = Named(reason).name() {
+            json.key("name");
+            json.text(&name);
         } else {
             json.key("object");
             json.text(&format!("{object:#x}"));

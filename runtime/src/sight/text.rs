@@ -12,6 +12,7 @@ use crate::hub::question::{TaskInfo, TaskState, Traced};
 use crate::sight::dump::Dump;
 use crate::sight::rows::{self, Row};
 use crate::sight::symbols::Symbols;
+use crate::wait_name::Named;
 use crate::wait_reason::WaitKind;
 
 /// Lines beyond that many are counted, not printed, unless every task was asked for.
@@ -162,7 +163,7 @@ pub(crate) fn line(f: &mut dyn fmt::Write, dump: &Dump, row: &Row<'_>) -> fmt::R
         if row.reasons_differ {
             write!(f, "{}, ", several(t.reason.kind()))?;
         } else {
-            write!(f, "{}, ", t.reason)?;
+            write!(f, "{}, ", Named(t.reason))?;
         }
     }
     if let (Some(name), false) = (&t.name, row.names_differ) {
@@ -182,6 +183,7 @@ pub(crate) fn line(f: &mut dyn fmt::Write, dump: &Dump, row: &Row<'_>) -> fmt::R
 fn several(kind: WaitKind) -> String {
     let text = match kind {
         WaitKind::None | WaitKind::Sleep | WaitKind::Park | WaitKind::Other(_) => kind.noun(),
+        WaitKind::Named(what) => return format!("{what} different things"),
         WaitKind::Mutex => "mutexes",
         WaitKind::ReentrantMutex => "reentrant mutexes",
         WaitKind::Send => "sends to channels",
@@ -219,7 +221,7 @@ fn in_a_circle(f: &mut fmt::Formatter<'_>, circle: &[&TaskInfo]) -> fmt::Result 
     for task in circle {
         let name = task.name.as_ref().map(|n| format!(" '{n}'"));
         let name = name.unwrap_or_default();
-        writeln!(f, "{:>8}{name} waits for {}", task.id, task.reason)?;
+        writeln!(f, "{:>8}{name} waits for {}", task.id, Named(task.reason))?;
     }
     Ok(())
 }

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 
 use super::refusal::{Nothing, errors};
 use super::short_lock::ShortLock;
-use super::wait_queue::{WaitQueue, retry, wake_line};
+use super::wait_queue::{WaitQueue, Woken, retry, wake_line};
 use crate::clock;
-use crate::wait_reason::WaitKind;
+use crate::wait_reason::{WaitKind, WaitReason};
 
 struct State<T> {
     ring: VecDeque<Slot<T>>,
@@ -245,15 +245,15 @@ impl<T: Clone> Receiver<T> {
 
     fn take(&mut self, deadline: Option<Instant>) -> Result<T, Missing> {
         let next = &mut self.next;
-        let take = |state: &mut State<T>| match state.try_take(next) {
+        let take = |state: &mut State<T>, _: &mut Woken| match state.try_take(next) {
             Err(Missing::Nothing(Nothing::Empty)) => None,
             taken => Some(taken),
         };
         match retry(
             &self.broadcast,
             |s| &mut s.waiting,
-            WaitKind::Broadcast,
-            deadline,
+            WaitReason::on(WaitKind::Broadcast, &*self.broadcast),
+            || deadline,
             take,
         ) {
             Ok(taken) => taken.map(Arc::unwrap_or_clone),

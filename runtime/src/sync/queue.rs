@@ -23,7 +23,7 @@ pub use super::queue_error::{
 };
 use super::refusal::Nothing;
 use super::select::Arm;
-use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited, retry, wake_line};
+use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited, Woken, retry, wake_line};
 use crate::clock;
 use crate::hub::waiter::Late;
 use crate::park;
@@ -305,7 +305,7 @@ impl<O: Order> JoinableQueue<O> {
         // Woken at the end, also if `look` panics.
         let mut next = Waking(Late::NOBODY);
         let mut look = Some(look);
-        let attempt = |state: &mut Shared<O>| {
+        let attempt = |state: &mut Shared<O>, _: &mut Woken| {
             if state.buffer.is_empty() {
                 return state.ended.then_some(Err(Nothing::Closed));
             }
@@ -321,8 +321,8 @@ impl<O: Order> JoinableQueue<O> {
         retry(
             lock,
             |s| &mut s.owner.peekers,
-            WaitKind::Get,
-            deadline,
+            WaitReason::on(WaitKind::Get, lock),
+            || deadline,
             attempt,
         )?
     }

@@ -28,7 +28,7 @@ use crate::hub::control::{Fiber, Probe, Wake};
 use crate::hub::selection::Selection;
 use crate::hub::waiter::{Queued, ThreadParker, Waiter};
 use crate::park::{self, Place};
-use crate::wait_reason::{WaitKind, WaitReason};
+use crate::wait_reason::WaitReason;
 
 const NIL: u32 = u32::MAX;
 /// Nodes that are kept for the next waiters.
@@ -473,20 +473,23 @@ impl<S, R: FnOnce() -> WaitReason> Wait<'_, S, (), R> {
 
 /// Tries under the lock until there is an outcome, waiting for wakes that bring nothing.
 ///
-/// For operations that can fail: a caller that unwinds does not wait. The wait is named for the
-/// lock's address.
+/// For operations that can fail: a caller that unwinds does not wait. An attempt may take waiters out
+/// of queues of the same lock and leave them to `woken`. The deadline is asked for before each wait.
 pub(crate) fn retry<S, T>(
     lock: &ShortLock<S>,
     queue: fn(&mut S) -> &mut WaitQueue<()>,
-    kind: WaitKind,
-    deadline: Option<Instant>,
-    mut attempt: impl FnMut(&mut S) -> Option<T>,
+    reason: WaitReason,
+    mut deadline: impl FnMut() -> Option<Instant>,
+    mut attempt: impl FnMut(&mut S, &mut Woken) -> Option<T>,
 ) -> Result<T, Nothing> {
     park::checkpoint();
     let mut in_vain = false;
     loop {
+        // Before the lock: dropped after it.
+        let mut woken = Woken::new();
         let mut state = lock.lock();
-        if let Some(outcome) = attempt(&mut state) {
+        if let Some(outcome) = attempt(&mut state, &mut woken) {
+            drop(state);
             return Ok(outcome);
         }
         // A kill or time-out that came after the wake: not before the attempt, since whoever was
@@ -496,11 +499,16 @@ pub(crate) fn retry<S, T>(
             park::checkpoint();
             continue;
         }
+        if !woken.is_empty() {
+            // An attempt in vain that woke others has changed something: once more.
+            drop(state);
+            continue;
+        }
         let wait = Wait {
             lock,
             queue,
-            reason: || WaitReason::on(kind, lock),
-            deadline,
+            reason: || reason,
+            deadline: deadline(),
             unwinding: Unwinding::Refuse,
         };
         match wait.wait(state) {
@@ -572,6 +580,54 @@ impl<F: FnMut()> Drop for OnFailure<F> {
             (self.settle)();
         }
     }
+}
+
+/// Waiters that were taken out of a queue and woken as far as that goes under its lock; the rest
+/// follows when this is dropped, after the lock.
+pub(crate) struct Woken {
+    // One word, since every operation that wakes nobody makes and drops one.
+    late: Option<Box<Many>>,
+}
+
+struct Many(Vec<Waiter>);
+
+impl Woken {
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self { late: None }
+    }
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.late.is_none()
+    }
+
+    /// Wakes the first in line, if there is one.
+    #[inline]
+    pub(crate) fn wake_one(&mut self, queue: &mut WaitQueue<()>) -> bool {
+        let Some((waiter, _)) = queue.pop() else {
+            return false;
+        };
+        if let Some(late) = waiter.wake().into_waiter() {
+            let many = self.late.get_or_insert_with(|| Box::new(Many(Vec::new())));
+            many.0.push(late);
+        }
+        true
+    }
+}
+
+impl Drop for Woken {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(late) = self.late.take() {
+            wake_late(*late);
+        }
+    }
+}
+
+#[cold]
+fn wake_late(Many(late): Many) {
+    late.into_iter().for_each(Waiter::wake);
 }
 
 /// Wakes whom `next` takes out of the queue, until it finds nobody; some at a time, so that the

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::refusal::{Nothing, errors};
 use super::short_lock::{ShortGuard, ShortLock};
-use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited, retry, wake_line};
+use super::wait_queue::{Unwinding, Wait, WaitQueue, Waited, Woken, retry, wake_line};
 use crate::clock;
 use crate::park;
 use crate::wait_reason::{WaitKind, WaitReason};
@@ -290,7 +290,7 @@ impl<T> Receiver<T> {
     }
 
     fn changed_until(&mut self, deadline: Option<Instant>) -> Result<(), Nothing> {
-        let changed = |state: &mut State<T>| {
+        let changed = |state: &mut State<T>, _: &mut Woken| {
             if state.version != self.seen {
                 self.seen = state.version;
                 return Some(Ok(()));
@@ -300,8 +300,8 @@ impl<T> Receiver<T> {
         retry(
             &self.watch,
             |s| &mut s.waiting,
-            WaitKind::Change,
-            deadline,
+            WaitReason::on(WaitKind::Change, &*self.watch),
+            || deadline,
             changed,
         )?
     }
