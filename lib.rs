@@ -98,3 +98,7 @@ struct TasksPage;
 #[cfg(doctest)]
 #[doc = include_str!("docs/time.md")]
 struct TimePage;
+
+#[cfg(doctest)]
+#[doc = include_str!("docs/zeromq-guide.md")]
+struct ZeromqGuidePage;

@@ -5,9 +5,11 @@
 //! start of a connection, and whoever is to share a port says so before it binds. What a listener
 //! has is inherited by the connections it accepts, without a system call for each.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -114,6 +116,17 @@ struct Common {
     recv_buffer: Option<usize>,
     send_buffer: Option<usize>,
     ttl: Option<u32>,
+    prepare: Option<Prepare>,
+}
+
+/// What is done to each new socket.
+#[derive(Clone)]
+struct Prepare(Arc<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync>);
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a function")
+    }
 }
 
 impl Common {
@@ -136,6 +149,9 @@ impl Common {
         }
         if let Some(ttl) = self.ttl {
             socket::set_ttl(socket, ttl)?;
+        }
+        if let Some(Prepare(prepare)) = &self.prepare {
+            prepare(socket)?;
         }
         Ok(())
     }
@@ -180,6 +196,27 @@ macro_rules! common {
             /// Sets how many routers a packet may pass (`IP_TTL`, hop limit).
             pub fn ttl(mut self, ttl: u32) -> Self {
                 self.common.ttl = Some(ttl);
+                self
+            }
+
+            /// Has a function set on each new socket what is not here, before it is bound or
+            /// connected. It must not wait, nor change what it is: a non-blocking stream socket.
+            ///
+            /// # Examples
+            /// ```
+            /// use rustix::net::sockopt;
+            /// use sward_net::{ConnectOptions, TcpListener};
+            /// let listener = TcpListener::bind("127.0.0.1:0")?;
+            /// let options = ConnectOptions::new().prepare(|s| Ok(sockopt::set_ip_tos(s, 0x28)?));
+            /// let stream = options.connect(listener.local_addr()?)?;
+            /// assert_eq!(sockopt::ip_tos(&stream)?, 0x28);
+            /// # std::io::Result::Ok(())
+            /// ```
+            pub fn prepare<F>(mut self, f: F) -> Self
+            where
+                F: Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync + 'static,
+            {
+                self.common.prepare = Some(Prepare(Arc::new(f)));
                 self
             }
         }

@@ -15,13 +15,14 @@ mod scan;
 
 /// Crates whose code may hold no `unsafe`, or in single modules only, with the attribute that
 /// their first file carries.
-const PROMISES: [(&str, &[&str]); 6] = [
+const PROMISES: [(&str, &[&str]); 7] = [
     ("lib.rs", &["forbid"]),
     ("runtime/macros/src/lib.rs", &["forbid"]),
     ("runtime/src/lib.rs", &["deny"]),
     ("net/src/lib.rs", &["forbid"]),
     ("net/http/src/lib.rs", &["forbid"]),
     ("mq/src/lib.rs", &["forbid"]),
+    ("mq/zmtp/src/lib.rs", &["forbid"]),
 ];
 
 /// Whether the code (not a comment, not a string) holds the keyword.

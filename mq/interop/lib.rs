@@ -1,0 +1,2 @@
+//! The tests of this package are the package: see its `tests` directory.
+#![forbid(unsafe_code)]

@@ -1,0 +1,532 @@
+//! What a session's lock guards: its queues, and its link with the reading, decoding, encoding and
+//! writing. Who calls it and when: `mod.rs`.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use sward_runtime::io::DriverHandle;
+use sward_zmtp::{Connection, Event as Wire, Message, PeerInfo};
+
+use super::Drive;
+use super::news::{End, Place, Traffic};
+use crate::buffer::{BUFFER, Input, Queue};
+
+/// Bytes that a sender gathers before it writes.
+const FLUSH_AT: usize = 64 * 1024;
+/// For how long it gathers, and after how many messages it looks at the clock.
+const FLUSH_AFTER: Duration = Duration::from_micros(50);
+const LOOK_EVERY: u32 = 32;
+/// After a large body has been read: what the next read takes, so that the body after it is not
+/// copied out of the buffer.
+const AFTER_LARGE: usize = 4 * 1024;
+/// For how long the end of a peer is waited for that was told of ours.
+const WIND_UP: Duration = Duration::from_secs(1);
+/// How many times 4 KiB are thrown away in one go.
+const SINKS: usize = 4096;
+/// Slices of one write.
+const SLICES: usize = 64;
+
+pub(super) struct Inner {
+    pub(super) output: Queue,
+    pub(super) ready: VecDeque<Message>,
+    pub(super) input: Input,
+    pub(super) link: Option<Link>,
+    pub(super) links: u32,
+    pub(super) place: Option<Place>,
+    /// 0: no limit.
+    pub(super) send_hwm: usize,
+    pub(super) recv_hwm: usize,
+    pub(super) starved: bool,
+    pub(super) blocked: bool,
+    /// The reader has been here since the driver looked last.
+    pub(super) read_since: bool,
+    /// Ends when everything is sent.
+    pub(super) retiring: bool,
+    /// Subscriptions go out as such.
+    pub(super) upstream: bool,
+    /// The numbers of the last probe, and of the last that was answered.
+    pub(super) probed: u64,
+    pub(super) answered: u64,
+    /// The socket has not been told of an answer.
+    pub(super) untold: bool,
+    pub(super) traffic: Traffic,
+    pub(super) was_up: bool,
+    /// The peer's IP address, and its end as an endpoint.
+    pub(super) addresses: (Arc<str>, Box<str>),
+}
+
+pub(super) struct Link {
+    pub(super) id: u32,
+    pub(super) io: Arc<OwnedFd>,
+    pub(super) connection: Connection,
+    /// There once the driver is registered.
+    pub(super) driver: Option<DriverHandle<Drive>>,
+    /// The socket knows who the peer is: only then messages of it are handed out.
+    pub(super) told: bool,
+    /// Its worker has ended: nobody drives it.
+    pub(super) orphaned: bool,
+    pub(super) short_is_all: bool,
+    pub(super) unread: bool,
+    pub(super) stuck: bool,
+    /// The driver has been asked to write, since then.
+    pub(super) asked: Option<Instant>,
+    /// The bytes received when the machine was last told of life.
+    pub(super) heard_of: u64,
+    pub(super) pushed: u32,
+    /// The next read takes little.
+    pub(super) large: bool,
+    pub(super) end: Option<Box<End>>,
+    /// All is sent and we have said so: until then it waits for the peer to do the same.
+    pub(super) closing: Option<Box<Instant>>,
+    /// Re-encoded bytes, for peers that do not take the queue's own form.
+    pub(super) converted: Vec<u8>,
+}
+
+impl Inner {
+    /// The link, if it still is that one.
+    pub(super) fn link_mut(&mut self, id: u32) -> Option<&mut Link> {
+        self.link.as_mut().filter(|link| link.id == id)
+    }
+
+    pub(super) fn up(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| {
+            link.end.is_none() && link.closing.is_none() && link.connection.is_ready()
+        })
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.send_hwm == 0 || self.output.messages() <= self.send_hwm / 2
+    }
+
+    pub(super) fn written_out(&self) -> bool {
+        self.link
+            .as_ref()
+            .is_none_or(|link| link.converted.is_empty())
+    }
+
+    pub(super) fn fail(&mut self, end: End) {
+        if let Some(link) = &mut self.link
+            && link.end.is_none()
+        {
+            link.end = Some(Box::new(end));
+        }
+    }
+
+    /// Does what can be done now, on the worker.
+    pub(super) fn step(&mut self, gone: bool, up: &mut Option<PeerInfo>) -> Result<(), End> {
+        if self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.closing.is_none())
+        {
+            self.advance(gone, up)?;
+            if !(self.retiring && self.up() && self.output.is_empty() && self.written_out()) {
+                return Ok(());
+            }
+        }
+        self.wind_up()
+    }
+
+    /// Everything is sent. A close now, with bytes in the kernel that nobody has read or with more
+    /// to come, would make it a reset, which throws away what the peer's kernel does not have yet. So
+    /// the end is said, and what comes is thrown away until the peer has said the same.
+    fn wind_up(&mut self) -> Result<(), End> {
+        self.input.clear();
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let until = match &link.closing {
+            Some(until) => **until,
+            None => {
+                let _ = rustix::net::shutdown(&link.io, rustix::net::Shutdown::Write);
+                now + WIND_UP
+            }
+        };
+        link.closing = Some(Box::new(until));
+        let mut sink = [0; 4096];
+        for _ in 0..SINKS {
+            match rustix::io::read(&link.io, &mut sink) {
+                Ok(1..) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if now < until => return Ok(()),
+                _ => return Err(End::Asked),
+            }
+        }
+        // It does not stop.
+        Err(End::Asked)
+    }
+
+    /// Reads, decodes and writes what can be, on the worker.
+    pub(super) fn advance(&mut self, gone: bool, up: &mut Option<PeerInfo>) -> Result<(), End> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        let timed = link.connection.poll_timeout().is_some();
+        // The answer to a probe is behind messages that nobody may want yet.
+        let behind = !std::mem::take(&mut self.read_since) && !self.ready.is_empty()
+            || self.probed > self.answered;
+        let read = self.read_ahead(gone, behind, up);
+        if timed {
+            self.keep_time()?;
+        }
+        let wrote = self.flush();
+        read.and(wrote)
+    }
+
+    /// Tells the machine of the time, and of life: bytes that came since, whoever read them, or that
+    /// are there and nobody wants yet. An event alone is no sign of any.
+    fn keep_time(&mut self) -> Result<(), End> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let come = self.traffic.bytes_received;
+        if std::mem::replace(&mut link.heard_of, come) != come {
+            link.connection.heard(now);
+        }
+        if link.connection.poll_timeout().is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        if link.unread {
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            if matches!(
+                rustix::net::recv(&link.io, &mut [0; 1], flags),
+                Ok((1.., _))
+            ) {
+                link.connection.heard(now);
+            }
+        }
+        link.connection.handle_timeout(now).map_err(End::Fault)
+    }
+
+    /// The link has ended by the other side or the system: what came before that is kept.
+    pub(super) fn drain(&mut self) {
+        let ended = |link: &Link| matches!(link.end.as_deref(), Some(End::Closed | End::Io(_)));
+        if let Some(link) = self.link.as_mut().filter(|link| ended(link)) {
+            link.unread = true;
+            while let Ok(Some(event)) = self.decode_or_read() {
+                let message = self.take(event);
+                self.ready.extend(message);
+            }
+        }
+    }
+
+    pub(super) fn decode_or_read(&mut self) -> Result<Option<Wire>, End> {
+        loop {
+            let event = self.decode()?;
+            if event.is_some() || !self.read()? {
+                return Ok(event);
+            }
+        }
+    }
+
+    pub(super) fn read_ahead(
+        &mut self,
+        gone: bool,
+        behind: bool,
+        up: &mut Option<PeerInfo>,
+    ) -> Result<(), End> {
+        let limit = match (gone, behind) {
+            (true, _) => usize::MAX,
+            (_, true) if self.recv_hwm == 0 => usize::MAX,
+            (_, true) => self.recv_hwm,
+            _ => 1,
+        };
+        loop {
+            while self.ready.len() < limit {
+                match self.decode()? {
+                    Some(Wire::Ready(peer)) => {
+                        *up = Some(peer);
+                        return Ok(());
+                    }
+                    Some(event) => {
+                        let message = self.take(event);
+                        self.ready.extend(message);
+                    }
+                    None => break,
+                }
+            }
+            if self.ready.len() >= limit || !self.read()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Decodes one event of what has been read.
+    #[inline]
+    pub(super) fn decode(&mut self) -> Result<Option<Wire>, End> {
+        let Some(link) = &mut self.link else {
+            return Ok(None);
+        };
+        let (used, event) = link.connection.decode(self.input.bytes());
+        self.input.consume(used);
+        match event {
+            Ok(event) => Ok(event),
+            Err(fault) => Err(End::Fault(fault)),
+        }
+    }
+
+    /// Reads once more, if there may be more. `false`: there is none now.
+    pub(super) fn read(&mut self) -> Result<bool, End> {
+        let Some(link) = &mut self.link else {
+            return Ok(false);
+        };
+        if !link.unread {
+            self.input.settle();
+            return Ok(false);
+        }
+        let fd = &link.io;
+        let got = if let Some(body) = link.connection.body().filter(|_| self.input.is_empty()) {
+            link.large = true;
+            let want = body.missing;
+            let before = body.buffer.len();
+            if body.buffer.capacity() == before {
+                body.buffer.reserve_exact(want.min(before.max(BUFFER)));
+            }
+            let room = body.buffer.capacity() - before;
+            let got = rustix::io::read(fd, spare_capacity(body.buffer));
+            if body.buffer.len() > before + want {
+                // The allocator gave more than was asked for: the bytes are the next message's.
+                self.input.give(&body.buffer[before + want..]);
+                body.buffer.truncate(before + want);
+            }
+            got.map(|n| (n, n == room.min(want)))
+        } else {
+            let limit = if std::mem::take(&mut link.large) {
+                AFTER_LARGE
+            } else {
+                BUFFER
+            };
+            if !self.input.has_room() {
+                return Ok(false);
+            }
+            self.input
+                .read(limit, |buffer| Ok(rustix::io::read(fd, buffer)?))
+                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+        };
+        match got {
+            Ok((0, _)) => Err(End::Closed),
+            Ok((n, full)) => {
+                link.unread = full || !link.short_is_all;
+                self.traffic.bytes_received += n as u64;
+                Ok(true)
+            }
+            Err(Errno::AGAIN) => {
+                link.unread = false;
+                self.input.settle();
+                Ok(false)
+            }
+            Err(Errno::INTR) => Ok(true),
+            Err(e) => Err(End::Io(e.into())),
+        }
+    }
+
+    pub(super) fn flush_or_end(&mut self) {
+        if let Err(end) = self.flush() {
+            self.fail(end);
+        }
+    }
+
+    /// Writes what the kernel takes.
+    pub(super) fn flush(&mut self) -> Result<(), End> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        link.asked = None;
+        link.pushed = 0;
+        while !link.stuck {
+            let ready = link.connection.is_ready();
+            if ready && link.connection.needs_conversion() && link.converted.is_empty() {
+                link.connection
+                    .convert(&mut self.output, &mut link.converted, FLUSH_AT);
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut n = 0;
+            let plain = ready && !link.connection.needs_conversion();
+            // What is half sent goes first; then what the machine has to say; then messages.
+            let half = if plain {
+                let half = self.output.first_remainder();
+                n = self.output.slices_within(&mut slices[..SLICES - 1], half);
+                half
+            } else {
+                link.converted.len()
+            };
+            if !plain && half > 0 {
+                slices[n] = IoSlice::new(&link.converted);
+                n += 1;
+            }
+            let control = link.connection.control();
+            // Not behind a part of it: only where all of it fits.
+            let fits = slices[..n].iter().map(|slice| slice.len()).sum::<usize>() == half;
+            let said = if fits { control.len() } else { 0 };
+            if said > 0 {
+                slices[n] = IoSlice::new(control);
+                n += 1;
+            } else if plain {
+                // In one go with the remainder.
+                n = self.output.slices(&mut slices);
+            }
+            if n == 0 {
+                break;
+            }
+            let given: usize = slices[..n].iter().map(|slice| slice.len()).sum();
+            let sent = rustix::net::sendmsg(
+                &link.io,
+                &slices[..n],
+                &mut SendAncillaryBuffer::default(),
+                SendFlags::NOSIGNAL,
+            );
+            match sent {
+                Ok(sent) => {
+                    self.traffic.bytes_sent += sent as u64;
+                    link.stuck = sent < given && link.short_is_all;
+                    if said == 0 && plain {
+                        self.output.advance(sent);
+                        continue;
+                    }
+                    let of_rest = sent.min(half);
+                    if plain {
+                        self.output.advance(of_rest);
+                    } else {
+                        link.converted.drain(..of_rest);
+                    }
+                    link.connection.control().drain(..sent - of_rest);
+                }
+                Err(Errno::AGAIN) => link.stuck = true,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(End::Io(e.into())),
+            }
+        }
+        // One that is idle has none.
+        self.output.settle();
+        Ok(())
+    }
+
+    /// Room for one more message, made by writing if it must be.
+    #[inline]
+    pub(super) fn make_room(&mut self) -> bool {
+        if self.send_hwm == 0 || self.output.messages() < self.send_hwm {
+            return true;
+        }
+        if self.up() {
+            self.flush_or_end();
+        }
+        self.output.messages() < self.send_hwm
+    }
+
+    /// After a message was queued. Returns whether the driver must be asked to write.
+    #[inline]
+    pub(super) fn pushed(&mut self) -> Option<DriverHandle<Drive>> {
+        self.traffic.sent += 1;
+        let link = self.link.as_mut()?;
+        if link.stuck || link.end.is_some() || !link.connection.is_ready() {
+            return None;
+        }
+        link.pushed += 1;
+        let bytes = self.output.bytes();
+        if let Some(since) = link.asked {
+            let late = link.pushed.is_multiple_of(LOOK_EVERY) && since.elapsed() >= FLUSH_AFTER;
+            if late || bytes >= FLUSH_AT {
+                self.flush_or_end();
+            }
+            return None;
+        }
+        if bytes >= FLUSH_AT || sward_runtime::worker().is_none() {
+            self.flush_or_end();
+            return self
+                .link
+                .as_ref()?
+                .end
+                .as_ref()
+                .and(self.link.as_ref()?.driver.clone());
+        }
+        link.asked = Some(Instant::now());
+        link.driver.clone()
+    }
+}
+
+impl Inner {
+    #[inline]
+    pub(super) fn next_message(&mut self, into: &mut Message) -> Result<bool, End> {
+        if let Some(message) = self.ready.pop_front() {
+            *into = message;
+            return Ok(true);
+        }
+        loop {
+            let Some(link) = &mut self.link else {
+                return Ok(false);
+            };
+            if link.end.is_some() || !link.told {
+                return Ok(false);
+            }
+            let mut got = false;
+            let (used, event) = link.connection.decode_each(self.input.bytes(), |message| {
+                *into = message;
+                got = true;
+                false
+            });
+            self.input.consume(used);
+            if got {
+                return Ok(true);
+            }
+            if let Some(event) = event.map_err(End::Fault)? {
+                if let Some(message) = self.take(event) {
+                    *into = message;
+                    return Ok(true);
+                }
+                continue;
+            }
+            if !self.read()? {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// What the socket gets of an event.
+    fn take(&mut self, event: Wire) -> Option<Message> {
+        match event {
+            Wire::Message(message) => return Some(message),
+            Wire::Subscribe(topic) => return Some(prefixed(1, &topic)),
+            Wire::Cancel(topic) => return Some(prefixed(0, &topic)),
+            Wire::Pong(context) => {
+                let number = context.as_slice().try_into().map(u64::from_be_bytes);
+                if let Ok(number) = number
+                    && (self.answered + 1..=self.probed).contains(&number)
+                {
+                    self.answered = number;
+                    self.untold = true;
+                }
+            }
+            Wire::Ready(_) => {}
+        }
+        None
+    }
+
+    /// The reader has come upon something that is the driver's to do: a PING to be answered, an
+    /// answer that the socket is to be told of.
+    #[inline]
+    pub(super) fn owes(&self) -> Option<DriverHandle<Drive>> {
+        let link = self.link.as_ref()?;
+        if self.untold || link.connection.has_control() && !link.stuck {
+            return link.driver.clone();
+        }
+        None
+    }
+}
+
+/// A subscription or its end, as patterns have it.
+pub(crate) fn prefixed(first: u8, topic: &[u8]) -> Message {
+    let frame = sward_zmtp::Frame::from_fn(topic.len() + 1, |bytes| {
+        bytes[0] = first;
+        bytes[1..].copy_from_slice(topic);
+    });
+    Message::from(frame)
+}
