@@ -115,8 +115,7 @@ impl Session {
             inner.probed = inner.answered;
             inner.input.clear();
             if inner.upstream {
-                // Subscriptions as older peers have them: all are sent again.
-                inner.output.clear();
+                inner.output.forget_subscriptions();
             }
             inner.addresses = (link.peer_address.into(), link.remote.into());
             inner.link = Some(Link {

@@ -432,21 +432,40 @@ impl Output {
             self.advance(rest);
         }
         if self.commands {
-            let mut kept = Self::new();
-            while let Some(first) = self.first_frame() {
-                if first.flags & COMMAND == 0 {
-                    match first.body {
-                        Body::Small(body) => kept.push_copy(first.flags, &[body]),
-                        Body::Large(body) => kept.push_large(first.flags, body.clone()),
-                    }
-                    kept.messages += usize::from(first.flags & MORE == 0);
-                }
-                let size = first.size;
-                self.advance(size);
-            }
-            *self = kept;
+            self.retain(|flags, _| flags & COMMAND == 0);
         }
         lost
+    }
+
+    /// Between two connections: forgets the subscriptions in the form that older peers have, messages
+    /// of one frame that begins with 0 or 1. All of them are sent again to the next peer.
+    pub fn forget_subscriptions(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        let mut within = false;
+        self.retain(|flags, body| {
+            let single = !within && flags & MORE == 0;
+            within = flags & MORE != 0;
+            !(single && matches!(body, [0 | 1, ..]))
+        });
+    }
+
+    /// Keeps the frames of which `keep` says so, by their flags and bodies. At the cursor one begins.
+    fn retain(&mut self, mut keep: impl FnMut(u8, &[u8]) -> bool) {
+        let mut kept = Self::new();
+        while let Some(first) = self.first_frame() {
+            if keep(first.flags, first.body.as_slice()) {
+                match first.body {
+                    Body::Small(body) => kept.push_copy(first.flags, &[body]),
+                    Body::Large(body) => kept.push_large(first.flags, body.clone()),
+                }
+                kept.messages += usize::from(first.flags & MORE == 0);
+            }
+            let size = first.size;
+            self.advance(size);
+        }
+        *self = kept;
     }
 
     /// Forgets all; returns how many messages that were.
@@ -656,6 +675,29 @@ mod tests {
         assert!(output.chunks.len() > 90);
         output.advance(output.bytes());
         assert!(output.tail.capacity() <= CHUNK && output.chunks.is_empty());
+    }
+
+    #[test]
+    fn subscriptions_are_forgotten_and_messages_are_not() {
+        let mut output = Output::new();
+        let large = Message::from(vec![1; 9000]);
+        for message in [
+            Message::from("\x01A"),
+            Message::from("text"),
+            Message::from(["\x01A", "\0B"]),
+            Message::from("\0B"),
+            Message::new(),
+            large,
+            Message::from(vec![2; 9000]),
+        ] {
+            output.push(&message);
+        }
+        output.forget_subscriptions();
+        assert_eq!(output.messages(), 4);
+        let mut wanted = b"\0\x04text\x01\x02\x01A\0\x02\0B\0\0\x02".to_vec();
+        wanted.extend(9000_u64.to_be_bytes());
+        wanted.extend([2; 9000]);
+        assert_eq!(whole(&output), wanted);
     }
 
     #[test]
