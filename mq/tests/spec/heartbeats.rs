@@ -121,6 +121,22 @@ fn short_lives_are_none(w: &World) {
     assert_eq!(command(&mut wire, b"PING")[..2], [0, 0]);
 }
 
+/// A peer that speaks 3.0 need not know the question, but has to answer from its first answer on.
+/// (libzmq gives it up at once.)
+fn old_peers_need_not_answer(w: &World) {
+    let socket = w.subject(Push);
+    socket.with([Opt::HeartbeatIvl(20), Opt::HeartbeatTimeout(60)]);
+    let mut wire = Wire::connect(&socket.listen(w));
+    wire.greet(0, "PULL");
+    for _ in 0..10 {
+        command(&mut wire, b"PING");
+    }
+    socket.put("still there");
+    assert_eq!(wire.message(), [b"still there"]);
+    wire.command("PONG", b"");
+    assert!(wire.is_closed_soon());
+}
+
 /// Two sockets that both ask each other, with nothing else to say, stay together.
 fn both_ask(w: &World) {
     let (a, b) = (w.subject(Router), w.peer(Dealer));
@@ -178,4 +194,8 @@ for_each_wire! {
     and_dialled_again,
     who_answers_stays,
     short_lives_are_none,
+}
+
+for_each_wire_of_ours! {
+    old_peers_need_not_answer,
 }

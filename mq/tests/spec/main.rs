@@ -132,19 +132,21 @@ macro_rules! of_ours {
 /// Texts of which only our sockets know anything.
 macro_rules! ours_alone {
     ($($test:ident),* $(,)?) => {
-        mod ours_alone {
-            use super::*;
-            for_each_transport! { $($test),* }
-        }
+        for_each_transport! { @ tcp, Tcp, false, $($test),* }
+        for_each_transport! { @ tcp_in_a_task, Tcp, true, $($test),* }
+        for_each_transport! { @ ipc, Ipc, false, $($test),* }
     };
 }
 
+mod drafts;
 mod endpoints;
 mod heartbeats;
 mod links;
 mod monitor;
 mod options;
+mod page;
 mod pipeline;
 mod pubsub;
 mod reqrep;
 mod stream;
+mod versions;

@@ -105,7 +105,7 @@ impl Wire {
             match self.0.read(&mut rest) {
                 Ok(0) => return true,
                 Ok(_) => {}
-                Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
+                Err(e) => return !is_late(&e),
             }
         }
     }
@@ -115,7 +115,7 @@ impl Wire {
         self.0.set_limit(Some(super::SHORT)).unwrap();
         let read = self.0.read(&mut [0]);
         self.0.set_limit(Some(LONG)).unwrap();
-        read.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        read.is_err_and(|e| is_late(&e))
     }
 
     /// Exchanges greetings and READY, as this type of socket; returns the peer's READY.
@@ -176,6 +176,13 @@ impl Wire {
     pub fn command(&mut self, name: &str, data: &[u8]) {
         self.write(&command(name, data));
     }
+}
+
+fn is_late(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 /// The 64 bytes with which ZMTP 3 begins.

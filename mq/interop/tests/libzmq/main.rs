@@ -122,13 +122,6 @@ macro_rules! of_ours {
     };
 }
 
-/// Texts that libzmq knows nothing of: run elsewhere.
-macro_rules! ours_alone {
-    ($($test:ident),* $(,)?) => {
-        const _: &[fn(&World)] = &[$($test),*];
-    };
-}
-
 #[path = "../../../tests/spec/endpoints.rs"]
 mod endpoints;
 #[path = "../../../tests/spec/heartbeats.rs"]
@@ -149,6 +142,8 @@ mod reqrep;
 #[path = "../../../tests/spec/stream.rs"]
 mod stream;
 mod traffic;
+#[path = "../../../tests/spec/versions.rs"]
+mod versions;
 
 #[test]
 fn it_is_the_version_that_the_lock_file_brings() {
