@@ -529,7 +529,8 @@ fn a_kill_loses_nothing() {
         while !receiver.is_finished() {
             let (frontend, backend) = ends.clone();
             let running = spawn(move || proxy(&frontend, &backend));
-            (0..rounds % 50).for_each(|_| yield_now());
+            // Beside a crowd that yields, a task starts after some hundred turns of it.
+            (0..rounds % 1000).for_each(|_| yield_now());
             running.kill();
             assert!(running.join().is_err());
             rounds += 1;
