@@ -20,6 +20,7 @@ use sward_zmtp::Message;
 use crate::notices::{self, Hears, Notice};
 use crate::pipe::Pipe;
 use crate::session::Place;
+use crate::traffic::Traffic;
 
 /// Where an end's owner is.
 #[derive(Clone)]
@@ -50,6 +51,7 @@ pub(crate) struct InprocPipe {
     out: Arc<Way>,
     back: Arc<Way>,
     batch: VecDeque<Message>,
+    traffic: Traffic,
     /// At this length of the batch the reader looks at the way.
     look_at: usize,
 }
@@ -106,6 +108,7 @@ pub(crate) fn link(out: usize, back: usize) -> (InprocPipe, InprocPipe) {
         out: out.clone(),
         back: back.clone(),
         batch: VecDeque::new(),
+        traffic: Traffic::default(),
         look_at: 0,
     };
     (end(&out, &back), end(&back, &out))
@@ -183,11 +186,23 @@ impl Pipe for InprocPipe {
             return false;
         }
         way.push(std::mem::take(message));
+        self.traffic.messages_sent += 1;
+        true
+    }
+
+    fn send_last(&mut self, message: &mut Message) -> bool {
+        let mut way = self.out.state.lock();
+        if way.ended {
+            return false;
+        }
+        way.push(std::mem::take(message));
+        self.traffic.messages_sent += 1;
         true
     }
 
     fn send_subscription(&mut self, message: Message) {
         self.out.state.lock().push(message);
+        self.traffic.messages_sent += 1;
     }
 
     fn has_room(&mut self) -> bool {
@@ -206,6 +221,7 @@ impl Pipe for InprocPipe {
             return false;
         };
         *into = message;
+        self.traffic.messages_received += 1;
         if self.batch.len() == self.look_at {
             self.look();
         }
@@ -241,5 +257,9 @@ impl Pipe for InprocPipe {
         let out = self.out.state.lock().queue.len();
         let back = self.back.state.lock().queue.len();
         (out, back + self.batch.len())
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
     }
 }

@@ -24,6 +24,7 @@ mod poll_events;
 mod proxy;
 mod session;
 mod socket;
+mod traffic;
 mod transport;
 
 pub use context::Context;
@@ -41,6 +42,7 @@ pub use proxy::{Proxy, ProxyHandle, ProxyStatistics, ProxyTraffic, proxy};
 pub use socket::{
     Dealer, Iter, Pair, PeerStatus, Pub, Publishers, Pull, Push, Receiving, Rep, Req, Request,
     Retry, Router, Sending, Socket, SocketStats, Stream, Sub, Subscription, SubscriptionKind,
-    Traffic, WrongKind, XPub, XSub,
+    WrongKind, XPub, XSub,
 };
 pub use sward_zmtp::{Frame, Message, SocketType};
+pub use traffic::Traffic;

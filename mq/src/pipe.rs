@@ -32,6 +32,7 @@ use slab::Slab;
 use sward_zmtp::{Frame, Message, PeerInfo};
 
 use crate::loss::Loss;
+use crate::traffic::Traffic;
 
 /// Names a pipe within its socket.
 pub(crate) type Slot = usize;
@@ -53,6 +54,11 @@ pub(crate) trait Pipe: Send + Any {
     fn try_send_copy(&mut self, message: &Message, encoded: Option<&[u8]>) -> bool {
         let _ = encoded;
         self.try_send(&mut message.clone())
+    }
+
+    /// Sends the newest message of a pipe that is about to be closed, whatever the high-water mark.
+    fn send_last(&mut self, message: &mut Message) -> bool {
+        self.try_send(message)
     }
 
     /// Sends a subscription or its end upstream (`message` as in the file head): not bounded by the
@@ -97,6 +103,11 @@ pub(crate) trait Pipe: Send + Any {
 
     /// Number of messages that wait to be sent, and that have come and wait to be received.
     fn depths(&self) -> (usize, usize);
+
+    /// What went over it so far.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
 
     /// The pattern left messages behind: tells the socket of them (`readable`) once others have had
     /// their turn.

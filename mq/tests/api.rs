@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Raw, everywhere, within};
 use sward_mq::{
     Context, Dealer, Error, EventKind, Loss, Options, Pair, Peer, Poller, Pub, Pull, Push, Rep,
-    Req, Router, Socket, SocketType, Stream, Sub, SubscriptionKind, XPub, XSub,
+    Req, Retry, Router, Socket, SocketType, Stream, Sub, SubscriptionKind, XPub, XSub,
 };
 use sward_runtime::{dump, spawn, yield_now};
 use sward_zmtp::{Output, Setup};
@@ -228,6 +228,68 @@ fn concurrent_changes_are_all_kept() {
             task.join().unwrap().unwrap();
         }
         assert_eq!(socket.options().recv_hwm, 400);
+    });
+}
+
+#[test]
+fn messages_and_subscriptions_are_counted() {
+    everywhere("messages_and_subscriptions_are_counted", |context| {
+        for endpoint in ["inproc://counted", "tcp://127.0.0.1:*"] {
+            let publisher = Pub::in_context(context, Options::new()).unwrap();
+            let sub = Sub::in_context(context, Options::new()).unwrap();
+            sub.subscribe("a").unwrap();
+            sub.connect(publisher.bind(endpoint).unwrap()).unwrap();
+            publisher.wait_subscribers(1, LONG).unwrap();
+            for text in ["a1", "b2", "a3"] {
+                publisher.send(text).unwrap();
+            }
+            assert_eq!(sub.recv().unwrap().first(), "a1");
+            assert_eq!(sub.recv().unwrap().first(), "a3");
+            let counts = |socket: &Socket| {
+                let traffic = socket.stats().traffic;
+                (traffic.messages_sent, traffic.messages_received)
+            };
+            assert_eq!(counts(publisher.as_ref()), (2, 1), "{endpoint}");
+            assert_eq!(counts(sub.as_ref()), (1, 2), "{endpoint}");
+        }
+    });
+}
+
+#[test]
+fn requests_over_a_dealer() {
+    everywhere("requests_over_a_dealer", |context| {
+        let rep = Rep::in_context(context, Options::new()).unwrap();
+        let dealer = Dealer::in_context(context, Options::new()).unwrap();
+        dealer
+            .connect(rep.bind("tcp://127.0.0.1:*").unwrap())
+            .unwrap();
+        let server = spawn(move || {
+            // Answered backwards.
+            let mut open: Vec<_> = (0..20).map(|_| rep.recv().unwrap()).collect();
+            while let Some(request) = open.pop() {
+                let text = request.first().clone();
+                request.reply(text).unwrap();
+            }
+            // The last one is not answered.
+            drop(rep.recv().unwrap());
+            drop(rep.recv().unwrap());
+            rep.stats().lost(Loss::Unanswered)
+        });
+        let tasks: Vec<_> = (0..20)
+            .map(|n: u32| {
+                let dealer = dealer.clone();
+                spawn(move || (n, dealer.request(n.to_string()).unwrap()))
+            })
+            .collect();
+        for task in tasks {
+            let (n, reply) = task.join().unwrap();
+            assert_eq!(reply.first(), n.to_string().as_str());
+        }
+        let retry = Retry::new(Duration::from_millis(20)).attempts(2);
+        let failed = dealer.request_with("nobody", retry).unwrap_err();
+        assert!(matches!(failed.error(), Error::TimedOut));
+        assert_eq!(failed.into_message().first(), "nobody");
+        assert_eq!(server.join().unwrap(), 2);
     });
 }
 

@@ -7,7 +7,7 @@
 //! The socket
 //! - puts it around the pipes of types that [`conflates`] names, if the option is set;
 //! - gives the inner pipes a high-water mark of 1: what the inner pipe has taken is not replaced, so
-//!   a peer that comes back gets one old message and the newest;
+//!   a peer that comes back gets one old message and the newest. So it is at the end, too;
 //! - calls [`Pipes::edge`](crate::pipe::Pipes::edge) before it tells the pattern of an edge.
 //!
 //! Rejected: to keep the newest in the patterns, which would cost all of them a test per message.
@@ -15,6 +15,7 @@
 use sward_zmtp::{Message, SocketType};
 
 use crate::pipe::{Leaver, Pipe};
+use crate::traffic::Traffic;
 
 /// Whether the option has an effect on sockets of this type (as in libzmq).
 pub(crate) const fn conflates(kind: SocketType) -> bool {
@@ -41,14 +42,18 @@ impl Conflated {
         }
     }
 
-    /// The pipe inside.
-    pub(crate) fn inner(&self) -> &dyn Pipe {
-        &*self.inner
-    }
-
     fn push(&mut self) {
         if let Some(held) = &mut self.out
             && self.inner.try_send(held)
+        {
+            self.out = None;
+        }
+    }
+
+    /// Before the end.
+    fn push_last(&mut self) {
+        if let Some(held) = &mut self.out
+            && self.inner.send_last(held)
         {
             self.out = None;
         }
@@ -93,7 +98,7 @@ impl Pipe for Conflated {
 
     fn close(&mut self, flush: bool) {
         if flush {
-            self.push();
+            self.push_last();
         }
         self.replaced += usize::from(self.out.take().is_some());
         self.inner.close(flush);
@@ -112,7 +117,7 @@ impl Pipe for Conflated {
     }
 
     fn linger(&mut self) -> Option<Leaver> {
-        self.push();
+        self.push_last();
         self.inner.linger()
     }
 
@@ -122,6 +127,10 @@ impl Pipe for Conflated {
             out + usize::from(self.out.is_some()),
             come + usize::from(self.come.is_some()),
         )
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.inner.traffic()
     }
 
     fn edge(&mut self) -> usize {

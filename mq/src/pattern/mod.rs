@@ -47,6 +47,7 @@ mod prefix_tree;
 mod publish;
 mod rep;
 mod req;
+mod requests;
 mod ring;
 mod router;
 mod stream;
@@ -270,7 +271,7 @@ pub(crate) trait Pattern: Send {
         Err((Refusal::Unsupported, message))
     }
 
-    /// REQ: sends a request under a number that no other open one has, however many are open.
+    /// REQ, DEALER: sends a request under a number that no other open one has, however many are open.
     fn request(
         &mut self,
         pipes: &mut Pipes,
@@ -281,13 +282,13 @@ pub(crate) trait Pattern: Send {
         Err((Refusal::Unsupported, message))
     }
 
-    /// REQ: takes the reply to that request, which is then closed; `Effects::replied` tells of it.
+    /// REQ, DEALER: takes the reply to that request, which is then closed; `Effects::replied` tells of it.
     fn take_reply(&mut self, pipes: &mut Pipes, id: u32) -> Option<Message> {
         let _ = (pipes, id);
         None
     }
 
-    /// REQ: closes a request; a reply that still comes is dropped and counted.
+    /// REQ, DEALER: closes a request; a reply that still comes is dropped and counted.
     fn forget(&mut self, id: u32) {
         let _ = id;
     }

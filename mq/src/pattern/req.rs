@@ -9,20 +9,20 @@
 //! ```text
 //! idle --send--> waiting --recv--> idle          waiting --send (relaxed)--> waiting
 //! ```
-//! `request`, `take_reply` and `forget` are without that: any number of correlated requests under
-//! numbers of the caller. Their replies are sorted in as they come. Use one form or the other: a reply
-//! in the strict form that nobody receives stands before others.
+//! `request`, `take_reply` and `forget` are without that ([`Requests`]): any number of correlated
+//! requests under numbers of the caller. Their replies are sorted in as they come. Use one form or the
+//! other: a reply in the strict form that nobody receives stands before others.
 //!
 //! What has come before a request is sent cannot be its reply, and is dropped then: without numbers
 //! it could not be told apart later. A peer that is lost takes the reply with it; the request stays
 //! open (zmtp.md 13).
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use sward_zmtp::{Frame, Message};
+use sward_zmtp::Message;
 
 use super::dealer::Dealer;
+use super::requests::{Requests, Target, id_of, unwrap, wrap};
 use super::{Pattern, PatternOptions, Refusal, fill, lent};
 use crate::loss::Loss;
 use crate::pipe::{AT_ONE_GO, Pipes, Slot};
@@ -35,63 +35,7 @@ pub(super) struct Req {
     relaxed: bool,
     waiting: Option<(Target, Option<u32>)>,
     next_id: u32,
-    open: HashMap<u32, Open>,
-}
-
-/// The pipe that a request went to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Target {
-    slot: Slot,
-    generation: u32,
-}
-
-#[derive(Debug)]
-struct Open {
-    target: Target,
-    reply: Option<Message>,
-}
-
-/// Whom a message is for.
-#[derive(Debug, PartialEq, Eq)]
-enum Addressee {
-    Strict,
-    Open(u32),
-    Nobody,
-}
-
-/// Puts the delimiter in front, and the number.
-fn wrap(message: &mut Message, id: Option<u32>) {
-    message.push_front(Frame::empty());
-    if let Some(id) = id {
-        message.push_front(id.to_be_bytes());
-    }
-}
-
-/// Takes off what `wrap` has put in front.
-fn unwrap(mut message: Message, id: Option<u32>) -> Message {
-    message.pop_front();
-    if id.is_some() {
-        message.pop_front();
-    }
-    message
-}
-
-/// The number in front of a reply, if it has one; `None` if this is no reply.
-fn id_of(message: &Message) -> Option<Option<u32>> {
-    match message.frames() {
-        [delimiter, _, ..] if delimiter.is_empty() => Some(None),
-        [id, delimiter, _, ..] if delimiter.is_empty() => Some(Some(u32::from_be_bytes(
-            *id.first_chunk().filter(|_| id.len() == 4)?,
-        ))),
-        _ => None,
-    }
-}
-
-fn target(pipes: &Pipes, slot: Slot) -> Target {
-    Target {
-        slot,
-        generation: pipes[slot].generation,
-    }
+    open: Requests,
 }
 
 impl Req {
@@ -102,38 +46,19 @@ impl Req {
             relaxed: options.req_relaxed,
             waiting: None,
             next_id: RandomState::new().hash_one(0) as u32,
-            open: HashMap::new(),
+            open: Requests::default(),
         }
     }
 
-    fn addressee(&self, pipes: &Pipes, message: &Message, slot: Slot) -> Addressee {
-        let from = target(pipes, slot);
-        let Some(id) = id_of(message) else {
-            return Addressee::Nobody;
-        };
-        if let Some(id) = id
-            && let Some(open) = self.open.get(&id)
-            && open.target == from
-            && open.reply.is_none()
-        {
-            return Addressee::Open(id);
+    /// Keeps the reply to an open request, gives that in the strict form back, and drops the rest.
+    fn strict(&mut self, pipes: &mut Pipes, message: Message, slot: Slot) -> Option<Message> {
+        let message = self.open.keep(pipes, message, slot).err()?;
+        let from = Target::new(pipes, slot);
+        if id_of(&message).is_some_and(|id| self.waiting == Some((from, id))) {
+            return Some(message);
         }
-        if self.waiting == Some((from, id)) {
-            return Addressee::Strict;
-        }
-        Addressee::Nobody
-    }
-
-    /// Keeps the reply to an open request; drops what is for nobody.
-    fn keep(&mut self, pipes: &mut Pipes, addressee: &Addressee, message: Message, slot: Slot) {
-        if let Addressee::Open(id) = addressee
-            && let Some(open) = self.open.get_mut(id)
-        {
-            open.reply = Some(unwrap(message, Some(*id)));
-            pipes.effects.replied(*id);
-        } else {
-            pipes.effects.lost(Loss::Unexpected, Some(slot));
-        }
+        pipes.effects.lost(Loss::Unexpected, Some(slot));
+        None
     }
 
     /// The reply in the strict form as it came; sorts in what comes before it.
@@ -141,11 +66,9 @@ impl Req {
         let mut last = 0;
         for _ in 0..AT_ONE_GO {
             let (message, slot) = self.dealer.come.recv(pipes)?;
-            let addressee = self.addressee(pipes, &message, slot);
-            if addressee == Addressee::Strict {
+            if let Some(message) = self.strict(pipes, message, slot) {
                 return Some((message, slot));
             }
-            self.keep(pipes, &addressee, message, slot);
             last = slot;
         }
         pipes.effects.again(last);
@@ -213,19 +136,20 @@ impl Pattern for Req {
                 let Some((old, slot)) = self.dealer.come.recv(pipes) else {
                     break;
                 };
-                let addressee = self.addressee(pipes, &old, slot);
-                self.keep(pipes, &addressee, old, slot);
+                if self.strict(pipes, old, slot).is_some() {
+                    pipes.effects.lost(Loss::Unexpected, Some(slot));
+                }
             }
             let id = self.correlate.then(|| {
                 loop {
                     self.next_id = self.next_id.wrapping_add(1);
-                    if !self.open.contains_key(&self.next_id) {
+                    if !self.open.contains(self.next_id) {
                         break self.next_id;
                     }
                 }
             });
             let slot = self.post(pipes, message, id)?;
-            self.waiting = Some((target(pipes, slot), id));
+            self.waiting = Some((Target::new(pipes, slot), id));
             Ok(())
         })
     }
@@ -261,33 +185,27 @@ impl Pattern for Req {
         id: u32,
         message: Message,
     ) -> Result<Slot, (Refusal, Message)> {
-        if self.open.contains_key(&id) {
+        if self.open.contains(id) {
             return Err((Refusal::Invalid, message));
         }
         let slot = self.post(pipes, message, Some(id))?;
-        let open = Open {
-            target: target(pipes, slot),
-            reply: None,
-        };
-        self.open.insert(id, open);
+        self.open.open(id, Target::new(pipes, slot));
         Ok(slot)
     }
 
     fn take_reply(&mut self, pipes: &mut Pipes, id: u32) -> Option<Message> {
         self.sort(pipes);
-        let reply = self.open.get_mut(&id)?.reply.take()?;
-        self.open.remove(&id);
-        Some(reply)
+        self.open.take(id)
     }
 
     fn forget(&mut self, id: u32) {
-        self.open.remove(&id);
+        self.open.forget(id);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sward_zmtp::SocketType;
+    use sward_zmtp::{Frame, SocketType};
 
     use super::super::testing::Bench;
     use super::*;

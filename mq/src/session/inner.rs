@@ -14,8 +14,9 @@ use sward_runtime::io::DriverHandle;
 use sward_zmtp::{Connection, Event as Wire, Message, PeerInfo};
 
 use super::Drive;
-use super::news::{End, Place, Traffic};
+use super::news::{End, Place};
 use crate::buffer::{BUFFER, Input, Queue};
+use crate::traffic::Traffic;
 
 /// Bytes that a sender gathers before it writes.
 const FLUSH_AT: usize = 64 * 1024;
@@ -420,10 +421,9 @@ impl Inner {
         self.output.messages() < self.send_hwm
     }
 
-    /// After a message was queued. Returns whether the driver must be asked to write.
+    /// After something was queued. Returns whether the driver must be asked to write.
     #[inline]
     pub(super) fn pushed(&mut self) -> Option<DriverHandle<Drive>> {
-        self.traffic.sent += 1;
         let link = self.link.as_mut()?;
         if link.stuck || link.end.is_some() || !link.connection.is_ready() {
             return None;

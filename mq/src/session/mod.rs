@@ -44,9 +44,10 @@ use sward_runtime::sync::ShortLock;
 use sward_zmtp::{Connection, PeerInfo, Setup, SocketType};
 
 use self::inner::{Inner, Link};
-pub(crate) use self::news::{End, News, Owner, Place, Role, Traffic};
+pub(crate) use self::news::{End, News, Owner, Place, Role};
 use crate::buffer::{Input, Queue};
 use crate::elsewhere;
+use crate::traffic::Traffic;
 use crate::transport::ByteLink;
 
 /// A connection to a peer; see the file head.
@@ -229,17 +230,6 @@ impl Session {
     /// Whether a link is there, whose handshake is done.
     pub(crate) fn is_up(&self) -> bool {
         self.inner.lock().up()
-    }
-
-    /// Messages that wait to be sent, and that wait to be received.
-    pub(crate) fn depths(&self) -> (usize, usize) {
-        let inner = self.inner.lock();
-        (inner.output.messages(), inner.ready.len())
-    }
-
-    /// What went over it so far.
-    pub(crate) fn traffic(&self) -> Traffic {
-        self.inner.lock().traffic
     }
 
     /// Ends it once everything is sent, without a place in its socket any more; the end is told as

@@ -78,12 +78,3 @@ pub(crate) enum Role {
     /// By `bind`, the number of which names its acceptor.
     Accepted(u64),
 }
-
-/// What went over a session.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Traffic {
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) bytes_received: u64,
-}

@@ -7,6 +7,7 @@ use sward_zmtp::Message;
 use super::Session;
 use super::news::End;
 use crate::pipe::{Leaver, Pipe};
+use crate::traffic::Traffic;
 
 impl Pipe for Arc<Session> {
     #[inline]
@@ -17,6 +18,19 @@ impl Pipe for Arc<Session> {
             return false;
         }
         inner.output.push(message);
+        inner.traffic.messages_sent += 1;
+        let ask = inner.pushed();
+        drop(inner);
+        if let Some(driver) = ask {
+            driver.call();
+        }
+        true
+    }
+
+    fn send_last(&mut self, message: &mut Message) -> bool {
+        let mut inner = self.inner.lock();
+        inner.output.push(message);
+        inner.traffic.messages_sent += 1;
         let ask = inner.pushed();
         drop(inner);
         if let Some(driver) = ask {
@@ -36,6 +50,7 @@ impl Pipe for Arc<Session> {
             Some(encoded) => inner.output.push_encoded(encoded),
             None => inner.output.push(message),
         }
+        inner.traffic.messages_sent += 1;
         let ask = inner.pushed();
         drop(inner);
         if let Some(driver) = ask {
@@ -56,6 +71,7 @@ impl Pipe for Arc<Session> {
         };
         link.connection
             .subscription(&mut inner_.output, first == 1, topic);
+        inner_.traffic.messages_sent += 1;
         let ask = inner_.pushed();
         drop(inner);
         if let Some(driver) = ask {
@@ -101,7 +117,7 @@ impl Pipe for Arc<Session> {
         inner.read_since = true;
         match inner.next_message(into) {
             Ok(true) => {
-                inner.traffic.received += 1;
+                inner.traffic.messages_received += 1;
                 if let Some(driver) = inner.owes() {
                     drop(inner);
                     driver.call();
@@ -154,6 +170,11 @@ impl Pipe for Arc<Session> {
     }
 
     fn depths(&self) -> (usize, usize) {
-        Session::depths(self)
+        let inner = self.inner.lock();
+        (inner.output.messages(), inner.ready.len())
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.inner.lock().traffic
     }
 }

@@ -37,6 +37,7 @@ use crate::pattern::{Pattern, PatternOptions, Refusal};
 use crate::peer;
 use crate::pipe::{Effects, Peer, Pipe, Pipes, Slot};
 use crate::session::{Place, Session};
+use crate::traffic::Traffic;
 
 pub(crate) const READERS: usize = 0;
 pub(crate) const WRITERS: usize = 1;
@@ -97,7 +98,7 @@ pub(crate) struct State {
     next_request: u32,
     /// Sessions that have no place any more and still send.
     pub(crate) leaving: Leaving,
-    pub(crate) traffic: super::past::Past,
+    pub(crate) traffic: Traffic,
     /// How often room may have appeared; for senders that do not stand in line yet.
     pub(super) room: u64,
     /// The number of the last probe.
@@ -130,7 +131,7 @@ impl SocketCore {
                     requests: HashMap::new(),
                     next_request: first_request(),
                     leaving: Leaving::default(),
-                    traffic: super::past::Past::default(),
+                    traffic: Traffic::default(),
                     room: 0,
                     probes: 0,
                     last_error: None,
@@ -546,7 +547,7 @@ impl State {
         if self.pipes.get_mut(slot).is_some() {
             self.pattern.detach(&mut self.pipes, slot);
             if let Some(entry) = self.pipes.remove(slot) {
-                self.traffic.add(&*entry.pipe);
+                self.traffic += entry.pipe.traffic();
             }
         }
     }

@@ -3,10 +3,10 @@
 //! - [`Rep::recv`] gives a [`Request`], which keeps the envelope that leads its reply back: any number
 //!   may be open, answered in any order by any task. One that is dropped unanswered is counted
 //!   ([`Loss::Unanswered`]): its peer waits for ever, or until its own time-out.
-//! - [`Req::request`] sends a request and waits for its reply, however many tasks do so with the same
-//!   socket. Each has a number in its envelope, as with libzmq's `ZMQ_REQ_CORRELATE`, which a REP
+//! - [`Req::request`] and [`Dealer::request`] send a request and wait for its reply, however many tasks
+//!   do so with the same socket. Each has a number in its envelope, as with libzmq's `ZMQ_REQ_CORRELATE`, which a REP
 //!   sends back as it sends back any envelope: the other side does not notice.
-//! - [`Req::request_with`] tries again after a time-out, with another peer if there is one (the
+//! - Their `request_with` tries again after a time-out, with another peer if there is one (the
 //!   guide's "Lazy Pirate"); a reply that comes after that is dropped and counted.
 //!
 //! A task that waits for a reply has an event of its own in the socket's table, so a reply wakes one
@@ -23,7 +23,7 @@ use sward_zmtp::Message;
 
 use super::core::{Limit, SocketCore, Stop, WRITERS};
 use super::dynamic::Socket;
-use super::types::{Rep, Req};
+use super::types::{Dealer, Rep, Req};
 use crate::error::{Error, SendError};
 use crate::loss::Loss;
 use crate::pattern::Envelope;
@@ -291,9 +291,7 @@ impl Req {
     /// # Ok::<(), sward_mq::Error>(())
     /// ```
     pub fn request(&self, message: impl Into<Message>) -> Result<Message, SendError> {
-        let socket: &Socket = self.as_ref();
-        let limit = socket.core().recv_limit();
-        ask(socket.core(), message.into(), Limit::Option, limit)
+        ask_once(self.as_ref(), message.into())
     }
 
     /// Sends a request and waits for its reply, for a limited time; then asks the next peer, or the
@@ -326,17 +324,61 @@ impl Req {
         message: impl Into<Message>,
         retry: Retry,
     ) -> Result<Message, SendError> {
-        let socket: &Socket = self.as_ref();
-        let message = message.into();
-        let mut left = retry.attempts;
-        loop {
-            left -= 1;
-            let end = Instant::now() + retry.limit;
-            match ask(socket.core(), message.clone(), Limit::Until(end), Some(end)) {
-                Err(e) if e.error().is_would_block() && left > 0 => {}
-                Err(e) => return Err(SendError::new(e.into_parts().0, message)),
-                Ok(reply) => return Ok(reply),
-            }
+        ask_again(self.as_ref(), message.into(), retry)
+    }
+}
+
+/// Requests over a DEALER look to the other side as those of a REQ.
+///
+/// From the first one on, what comes with a number of four bytes and an empty frame in front is a
+/// reply, and dropped and counted if nobody waits for it. All else is received as ever; what is not
+/// received stands before replies that come after it.
+impl Dealer {
+    /// Sends a request and waits for its reply, whatever other tasks do with this socket meanwhile.
+    ///
+    /// # Blocking, errors, cancel safety
+    /// As [`Req::request`].
+    ///
+    /// # Examples
+    /// ```
+    /// use sward_mq::{Dealer, Rep};
+    /// let rep = Rep::bound("inproc://treble")?;
+    /// sward_runtime::spawn(move || rep.serve(|text| text.first().repeat(3).into()));
+    /// let dealer = Dealer::connected("inproc://treble")?;
+    /// assert_eq!(dealer.request("hey")?.first(), "heyheyhey");
+    /// # Ok::<(), sward_mq::Error>(())
+    /// ```
+    pub fn request(&self, message: impl Into<Message>) -> Result<Message, SendError> {
+        ask_once(self.as_ref(), message.into())
+    }
+
+    /// The same with a limit, and once more with the next peer, as often as `retry` says.
+    ///
+    /// # Blocking, errors
+    /// As [`Req::request_with`].
+    pub fn request_with(
+        &self,
+        message: impl Into<Message>,
+        retry: Retry,
+    ) -> Result<Message, SendError> {
+        ask_again(self.as_ref(), message.into(), retry)
+    }
+}
+
+fn ask_once(socket: &Socket, message: Message) -> Result<Message, SendError> {
+    let core = socket.core();
+    ask(core, message, Limit::Option, core.recv_limit())
+}
+
+fn ask_again(socket: &Socket, message: Message, retry: Retry) -> Result<Message, SendError> {
+    let mut left = retry.attempts;
+    loop {
+        left -= 1;
+        let end = Instant::now() + retry.limit;
+        match ask(socket.core(), message.clone(), Limit::Until(end), Some(end)) {
+            Err(e) if e.error().is_would_block() && left > 0 => {}
+            Err(e) => return Err(SendError::new(e.into_parts().0, message)),
+            Ok(reply) => return Ok(reply),
         }
     }
 }

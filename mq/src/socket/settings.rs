@@ -7,18 +7,19 @@
 //! | those of a pattern (`router_...`, `req_...`, `xpub_...`, `xsub_...`, `stream_notify`, ...) | at once |
 //! | all others | for later binds and connects |
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{READERS, SocketCore, State, WATCHERS, WRITERS};
 use super::dynamic::Socket;
 use super::inproc_ends::set_marks;
-use super::past::session;
 use crate::error::Error;
 use crate::options::Options;
 use crate::pattern::PatternOptions;
 use crate::pattern::conflate::conflates;
 use crate::pipe::Slot;
+use crate::session::Session;
 
 impl SocketCore {
     fn configure(&self, change: &mut dyn FnMut(&mut Options)) -> Result<(), Error> {
@@ -77,7 +78,8 @@ impl State {
         let slots: Vec<Slot> = self.pipes.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             set_marks(&self.pipes[slot], (send, recv));
-            if let Some(session) = session(&*self.pipes[slot].pipe) {
+            let pipe: &dyn Any = &*self.pipes[slot].pipe;
+            if let Some(session) = pipe.downcast_ref::<Arc<Session>>() {
                 session.set_hwm(send, recv);
             }
             // It looks itself whether there is room.

@@ -1,7 +1,7 @@
 //! What a socket tells of itself: counters, queues, peers.
 //!
 //! Counters of messages and bytes are kept by the pipes; when one goes, they are added to what the
-//! socket keeps of all that are gone ([`Past`](super::past::Past)).
+//! socket keeps of all that are gone.
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,12 +11,12 @@ use sward_runtime::Describe;
 
 use super::core::{SocketCore, State};
 use super::dynamic::Socket;
-use super::past::{Traffic, traffic};
 use crate::event::Event;
 use crate::loss::Loss;
 use crate::peer::Peer;
 use crate::pipe::Slot;
 use crate::session::Place;
+use crate::traffic::Traffic;
 
 /// A peer of a socket, and how it stands with it; see [`Socket::peers`].
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ impl SocketCore {
                 since: entry.since,
                 to_send,
                 to_receive,
-                traffic: traffic(&*entry.pipe),
+                traffic: entry.pipe.traffic(),
             }
         };
         slots.into_iter().map(status).collect()
@@ -160,7 +160,7 @@ impl SocketCore {
             peers: state.pipes.connected(),
             to_send: 0,
             to_receive: 0,
-            traffic: state.traffic.traffic,
+            traffic: state.traffic,
             full: self.full.load(Relaxed),
             last_error: state.last_error.clone(),
             losses: std::array::from_fn(|i| self.losses[i].load(Relaxed)),
@@ -169,7 +169,7 @@ impl SocketCore {
             let (to_send, to_receive) = entry.pipe.depths();
             stats.to_send += to_send;
             stats.to_receive += to_receive;
-            stats.traffic += traffic(&*entry.pipe);
+            stats.traffic += entry.pipe.traffic();
         }
         stats
     }
