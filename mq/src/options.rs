@@ -83,7 +83,7 @@ options! {
     /// | `TCP_KEEPALIVE` and its `_IDLE`, `_INTVL`, `_CNT` | `tcp_keepalive` | the system's (off) | the same |
     /// | `TCP_MAXRT` | `tcp_maxrt` | the kernel's | the kernel's |
     /// | `TOS`, `PRIORITY` (draft) | `tos`, `priority` | 0 | 0 |
-    /// | `SNDBUF`, `RCVBUF` | `send_buffer`, `recv_buffer` | the kernel's | the kernel's |
+    /// | `SNDBUF`, `RCVBUF` | `send_buffer`, `recv_buffer` | the kernel's; over ipc 512 KiB to send | the kernel's |
     /// | `BINDTODEVICE` | `bind_to_device` | none | none |
     /// | `USE_FD` | `use_fd` | none | none |
     /// | `CONNECT_ROUTING_ID` | `connect_routing_id` | none | none |
@@ -215,7 +215,8 @@ options! {
         /// The priority of packets within this machine: 0 to 6, more with the right to it
         /// (`PRIORITY`, `SO_PRIORITY`).
         priority: u32 = 0, |priority: u32| priority;
-        /// The size of the kernel's send buffer, which ends its own tuning (`SNDBUF`).
+        /// The size of the kernel's send buffer, which ends its own tuning (`SNDBUF`); there is none
+        /// over ipc, where 512 KiB are the default.
         send_buffer: Option<usize> = None, |bytes: impl Into<Option<usize>>| bytes.into();
         /// The size of the kernel's receive buffer, which ends its own tuning (`RCVBUF`).
         recv_buffer: Option<usize> = None, |bytes: impl Into<Option<usize>>| bytes.into();

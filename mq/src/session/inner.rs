@@ -18,8 +18,9 @@ use super::news::{End, Place};
 use crate::buffer::{BUFFER, Input, Queue};
 use crate::traffic::Traffic;
 
-/// Bytes that a sender gathers before it writes.
-const FLUSH_AT: usize = 64 * 1024;
+/// Bytes that a sender gathers before it writes: each write wakes the reader, which costs as much as
+/// copying some 16 KiB.
+const FLUSH_AT: usize = 256 * 1024;
 /// For how long it gathers, and after how many messages it looks at the clock.
 const FLUSH_AFTER: Duration = Duration::from_micros(50);
 const LOOK_EVERY: u32 = 32;

@@ -65,7 +65,10 @@ impl Transport for Ipc {
             listener,
             endpoint,
             file: ShortLock::new(file),
-            buffers: (options.send_buffer, options.recv_buffer),
+            buffers: (
+                options.send_buffer.unwrap_or(SEND_BUFFER),
+                options.recv_buffer,
+            ),
         }))
     }
 
@@ -79,7 +82,8 @@ impl Transport for Ipc {
             Some(limit) => UnixStream::connect_timeout(&to, limit)?,
             None => UnixStream::connect_addr(&to)?,
         };
-        buffers(&stream, options.send_buffer, options.recv_buffer)?;
+        let send = options.send_buffer.unwrap_or(SEND_BUFFER);
+        buffers(&stream, Some(send), options.recv_buffer)?;
         Ok(ByteLink {
             fd: stream.into(),
             peer_address: String::new(),
@@ -90,12 +94,16 @@ impl Transport for Ipc {
     }
 }
 
+/// The kernel's buffer, which does not grow as that of a TCP connection does: its own 208 KiB make both
+/// sides wait for one another after three messages of 64 KiB.
+const SEND_BUFFER: usize = 512 * 1024;
+
 struct Listener {
     listener: UnixListener,
     endpoint: Endpoint,
     /// Until it was removed.
     file: ShortLock<Option<OwnFile>>,
-    buffers: (Option<usize>, Option<usize>),
+    buffers: (usize, Option<usize>),
 }
 
 impl Listening for Listener {
@@ -105,7 +113,7 @@ impl Listening for Listener {
 
     fn accept(&self) -> io::Result<ByteLink> {
         let (stream, _) = self.listener.accept()?;
-        buffers(&stream, self.buffers.0, self.buffers.1)?;
+        buffers(&stream, Some(self.buffers.0), self.buffers.1)?;
         Ok(ByteLink {
             fd: stream.into(),
             peer_address: String::new(),
