@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use sward::mq::{Context, Message, Options, Socket, SocketType};
+use sward::mq::{Context, Frame, Message, Options, Socket, SocketType};
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -40,10 +40,13 @@ impl Payload {
     }
 
     fn next(&self, i: usize) -> Message {
-        if self.fresh {
-            vec![i as u8; self.size].into()
-        } else {
-            self.one.clone()
+        match self.fresh {
+            false => self.one.clone(),
+            // What is that short is written into the message itself.
+            true if self.size <= Frame::INLINE => {
+                Frame::from_fn(self.size, |b| b.fill(i as u8)).into()
+            }
+            true => vec![i as u8; self.size].into(),
         }
     }
 }
