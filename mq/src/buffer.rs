@@ -18,16 +18,29 @@ use sward_zmtp::Output;
 pub(crate) const BUFFER: usize = 64 * 1024;
 /// A remainder up to this is moved out of the buffer.
 const SMALL: usize = 4 * 1024;
+/// Bytes of spare queues that a thread keeps: enough for a publisher that goes round 500 peers.
+const QUEUED: usize = 16 * 1024 * 1024;
 /// Buffers that a thread keeps, and that all threads keep together.
 const KEPT: usize = 8;
 const SHARED: usize = 32;
 
 thread_local! {
     static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-    #[allow(clippy::vec_box, reason = "the boxes themselves are handed on")]
-    static QUEUES: RefCell<Vec<Box<Output>>> = const { RefCell::new(Vec::new()) };
+    static QUEUES: RefCell<Spare> = const {
+        RefCell::new(Spare {
+            queues: Vec::new(),
+            bytes: 0,
+        })
+    };
 }
 static ALL: ShortLock<Vec<Box<[u8]>>> = ShortLock::new(Vec::new());
+
+/// Empty queues with their memory.
+struct Spare {
+    #[allow(clippy::vec_box, reason = "the boxes themselves are handed on")]
+    queues: Vec<Box<Output>>,
+    bytes: usize,
+}
 
 fn take() -> Box<[u8]> {
     let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
@@ -63,8 +76,9 @@ impl Queue {
         if let Some(output) = self.0.take_if(|output| output.is_empty()) {
             let _ = QUEUES.try_with(|spare| {
                 let mut spare = spare.borrow_mut();
-                if spare.len() < KEPT {
-                    spare.push(output);
+                if spare.bytes + output.capacity() <= QUEUED {
+                    spare.bytes += output.capacity();
+                    spare.queues.push(output);
                 }
             });
         }
@@ -72,7 +86,12 @@ impl Queue {
 
     #[cold]
     fn spare() -> Box<Output> {
-        let spare = QUEUES.try_with(|spare| spare.borrow_mut().pop());
+        let spare = QUEUES.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            let queue = spare.queues.pop()?;
+            spare.bytes -= queue.capacity();
+            Some(queue)
+        });
         spare.ok().flatten().unwrap_or_default()
     }
 }

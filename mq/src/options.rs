@@ -378,15 +378,15 @@ impl Options {
             identity: self.routing_id.clone().unwrap_or_default(),
             metadata: self.metadata.clone(),
             limits: Limits {
-                max_frame: self.max_message_size,
-                max_message: self.max_total_size,
+                max_message_size: self.max_message_size,
+                max_total_size: self.max_total_size,
                 max_parts: self.max_parts,
-                max_topic: self.max_topic_size,
+                max_topic_size: self.max_topic_size,
                 ..Limits::DEFAULT
             },
             heartbeat,
-            handshake_timeout: self.handshake_interval,
-            allow_old: self.allow_old_peers,
+            handshake_interval: self.handshake_interval,
+            allow_old_peers: self.allow_old_peers,
             ..Setup::new(kind)
         }
     }
@@ -720,7 +720,7 @@ mod tests {
         let options = Options::safe().routing_id("me").max_message_size(10);
         let setup = options.setup(SocketType::Dealer);
         assert_eq!(setup.identity, "me");
-        assert_eq!(setup.limits.max_frame, Some(10));
+        assert_eq!(setup.limits.max_message_size, Some(10));
         let heartbeat = setup.heartbeat.unwrap();
         assert_eq!(heartbeat.timeout, Duration::from_secs(15));
         let plain = Options::new()

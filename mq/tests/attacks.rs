@@ -375,7 +375,7 @@ fn frames_that_are_wrong() {
     run(
         "frames_that_are_wrong",
         &[
-            at("2^62 bytes", long(2, 1 << 62), "max_frame"),
+            at("2^62 bytes", long(2, 1 << 62), "max_message_size"),
             at("2^63 bytes", long(2, 1 << 63), "malformed"),
             at("2^64-1 bytes", long(2, u64::MAX), "malformed"),
             at("a little more than allowed", long(2, 100_001), "100001"),
@@ -402,7 +402,7 @@ fn frames_that_are_wrong() {
             at("READY again", command("READY", &of(Push)), "READY"),
             at("ERROR later", command("ERROR", b"\x03bad"), "bad"),
             at("MORE without end", more, "max_parts"),
-            at("a message of three large frames", large, "max_message"),
+            at("a message of three large frames", large, "max_total_size"),
             at(
                 "a subscription to a PULL",
                 command("SUBSCRIBE", b"x"),
@@ -472,7 +472,7 @@ fn subscriptions_without_end() {
             at(
                 "a topic that is too long",
                 command("SUBSCRIBE", &[7; 1001]),
-                "max_topic",
+                "max_topic_size",
             ),
         ]);
         // The same again and again is one.

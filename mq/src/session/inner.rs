@@ -21,18 +21,32 @@ use crate::traffic::Traffic;
 /// Bytes that a sender gathers before it writes: each write wakes the reader, which costs as much as
 /// copying some 16 KiB.
 const FLUSH_AT: usize = 256 * 1024;
-/// For how long it gathers, and after how many messages it looks at the clock.
-const FLUSH_AFTER: Duration = Duration::from_micros(50);
-const LOOK_EVERY: u32 = 32;
+/// For how long it gathers where it never parks, and after how many messages it looks at the clock.
+const PATIENCE: Patience = Patience {
+    limit: Duration::from_micros(50),
+    every: 32,
+};
+/// The same of a publisher: while it has gone round its peers once, 50 us may be over.
+const PATIENCE_OF_MANY: Patience = Patience {
+    limit: Duration::from_millis(20),
+    every: 8,
+};
 /// After a large body has been read: what the next read takes, so that the body after it is not
 /// copied out of the buffer.
 const AFTER_LARGE: usize = 4 * 1024;
 /// For how long the end of a peer is waited for that was told of ours.
 const WIND_UP: Duration = Duration::from_secs(1);
+/// After so long what is behind messages that nobody has received is looked at: it may be a PING.
+const LOOK_BEHIND: Duration = Duration::from_millis(20);
 /// How many times 4 KiB are thrown away in one go.
 const SINKS: usize = 4096;
 /// Slices of one write.
 const SLICES: usize = 64;
+
+struct Patience {
+    limit: Duration,
+    every: u32,
+}
 
 pub(super) struct Inner {
     pub(super) output: Queue,
@@ -83,6 +97,8 @@ pub(super) struct Link {
     pub(super) pushed: u32,
     /// The next read takes little.
     pub(super) large: bool,
+    /// There is something behind messages that nobody has received, to be looked at then.
+    pub(super) look_at: Option<Instant>,
     pub(super) end: Option<Box<End>>,
     /// All is sent and we have said so: until then it waits for the peer to do the same.
     pub(super) closing: Option<Box<Instant>>,
@@ -171,14 +187,28 @@ impl Inner {
         };
         let timed = link.connection.poll_timeout().is_some();
         // The answer to a probe is behind messages that nobody may want yet.
+        let due = link.look_at.is_some_and(|at| at <= Instant::now());
         let behind = !std::mem::take(&mut self.read_since) && !self.ready.is_empty()
-            || self.probed > self.answered;
+            || self.probed > self.answered
+            || due;
         let read = self.read_ahead(gone, behind, up);
+        self.look_later(due);
         if timed {
             self.keep_time()?;
         }
         let wrote = self.flush();
         read.and(wrote)
+    }
+
+    /// Sees to it that what is left undecoded is looked at, unless the queue is full.
+    fn look_later(&mut self, due: bool) {
+        let room = self.recv_hwm == 0 || self.ready.len() < self.recv_hwm;
+        let Some(link) = &mut self.link else { return };
+        if !room || self.ready.is_empty() || (self.input.is_empty() && !link.unread) {
+            link.look_at = None;
+        } else if due || link.look_at.is_none() {
+            link.look_at = Some(Instant::now() + LOOK_BEHIND);
+        }
     }
 
     /// Tells the machine of the time, and of life: bytes that came since, whoever read them, or that
@@ -425,6 +455,17 @@ impl Inner {
     /// After something was queued. Returns whether the driver must be asked to write.
     #[inline]
     pub(super) fn pushed(&mut self) -> Option<DriverHandle<Drive>> {
+        self.gathered(&PATIENCE)
+    }
+
+    /// The same after a message was queued that goes to many.
+    #[inline]
+    pub(super) fn pushed_copy(&mut self) -> Option<DriverHandle<Drive>> {
+        self.gathered(&PATIENCE_OF_MANY)
+    }
+
+    #[inline(always)]
+    fn gathered(&mut self, patience: &Patience) -> Option<DriverHandle<Drive>> {
         let link = self.link.as_mut()?;
         if link.stuck || link.end.is_some() || !link.connection.is_ready() {
             return None;
@@ -432,7 +473,8 @@ impl Inner {
         link.pushed += 1;
         let bytes = self.output.bytes();
         if let Some(since) = link.asked {
-            let late = link.pushed.is_multiple_of(LOOK_EVERY) && since.elapsed() >= FLUSH_AFTER;
+            let late =
+                link.pushed.is_multiple_of(patience.every) && since.elapsed() >= patience.limit;
             if late || bytes >= FLUSH_AT {
                 self.flush_or_end();
             }

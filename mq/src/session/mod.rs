@@ -133,6 +133,7 @@ impl Session {
                 heard_of: inner.traffic.bytes_received,
                 pushed: 0,
                 large: false,
+                look_at: None,
                 end: None,
                 closing: None,
                 converted: Vec::new(),
@@ -377,8 +378,13 @@ impl Session {
                         inner.link = None;
                         next = Next::Close;
                     } else {
-                        let at = link.closing.as_deref().copied();
-                        let at = at.or_else(|| link.connection.poll_timeout());
+                        let at = match &link.closing {
+                            Some(until) => Some(**until),
+                            None => {
+                                let at = link.connection.poll_timeout().into_iter();
+                                at.chain(link.look_at).min()
+                            }
+                        };
                         next = at.map_or(Next::Wait, Next::At);
                     }
                 }

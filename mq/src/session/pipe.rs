@@ -51,7 +51,7 @@ impl Pipe for Arc<Session> {
             None => inner.output.push(message),
         }
         inner.traffic.messages_sent += 1;
-        let ask = inner.pushed();
+        let ask = inner.pushed_copy();
         drop(inner);
         if let Some(driver) = ask {
             driver.call();

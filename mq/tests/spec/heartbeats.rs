@@ -34,6 +34,21 @@ fn pings_are_answered(w: &World) {
     assert_eq!(router.get()[1..], ["first", "second"]);
 }
 
+/// Also one that comes behind messages which nobody receives.
+fn pings_behind_messages_are_answered(w: &World) {
+    let pull = w.subject(Pull);
+    let mut wire = Wire::connect(&pull.listen(w));
+    wire.greet(1, "PUSH");
+    pull.wait_up(1);
+    let message = crate::support::wire::frame(0, b"message");
+    let ping = crate::support::wire::command("PING", b"\0\0behind");
+    wire.write(&[message.repeat(10), ping].concat());
+    assert_eq!(command(&mut wire, b"PONG"), b"behind");
+    for _ in 0..10 {
+        assert_eq!(pull.one(), "message");
+    }
+}
+
 /// A peer whose PING announced a time to live is given up when it has been silent for so long.
 fn the_silent_die(w: &World) {
     let router = w.subject(Router);
@@ -189,6 +204,7 @@ for_each_network! {
 
 for_each_wire! {
     pings_are_answered,
+    pings_behind_messages_are_answered,
     the_silent_die,
     who_does_not_answer_is_given_up,
     and_dialled_again,

@@ -362,7 +362,7 @@ impl Connection {
     }
 
     fn subscription_command(&self, name: &[u8], topic: &[u8]) -> Result<Option<Event>, Fault> {
-        let max = self.setup.limits.max_topic;
+        let max = self.setup.limits.max_topic_size;
         if topic.len() > max {
             return Err(Fault::too_large(Limited::Topic, max, topic.len()));
         }
@@ -489,7 +489,7 @@ impl Connection {
         }
         let result = match &self.handshake {
             Some(handshake) if handshake.deadline.is_some_and(|end| end <= now) => {
-                let time = self.setup.handshake_timeout.unwrap_or(Duration::ZERO);
+                let time = self.setup.handshake_interval.unwrap_or(Duration::ZERO);
                 Err(Fault::HandshakeTimedOut(time))
             }
             Some(_) => Ok(()),

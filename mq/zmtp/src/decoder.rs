@@ -132,7 +132,7 @@ impl Decoder {
         first: Option<u8>,
     ) -> Result<Option<usize>, Fault> {
         let limits = rules.limits;
-        let (declared, max_topic) = (header.body, limits.max_topic as u64);
+        let (declared, max_topic_size) = (header.body, limits.max_topic_size as u64);
         let too_large = |what, limit, declared| {
             Err(Fault::TooLarge {
                 what,
@@ -144,9 +144,9 @@ impl Decoder {
             let max_command = limits.max_command as u64;
             let topics = rules.publishes && rules.handshake.is_none();
             let head = SUBSCRIBE_HEAD as u64;
-            if topics && max_topic.saturating_add(head) > max_command {
-                if declared.saturating_sub(head) > max_topic {
-                    return too_large(Limited::Topic, max_topic, declared - head);
+            if topics && max_topic_size.saturating_add(head) > max_command {
+                if declared.saturating_sub(head) > max_topic_size {
+                    return too_large(Limited::Topic, max_topic_size, declared - head);
                 }
             } else if declared > max_command {
                 return too_large(Limited::Command, max_command, declared);
@@ -160,7 +160,7 @@ impl Decoder {
                 return too_large(Limited::Parts, parts, parts.saturating_add(1));
             }
             let message = self.size.saturating_add(declared);
-            match (limits.max_frame, limits.max_message) {
+            match (limits.max_message_size, limits.max_total_size) {
                 (Some(max), _) if declared > max => {
                     return too_large(Limited::Frame, max, declared);
                 }
@@ -172,8 +172,8 @@ impl Decoder {
             if rules.publishes && self.parts.is_empty() && !header.more && declared > 0 {
                 match first {
                     None => return Ok(None),
-                    Some(0 | 1) if declared - 1 > max_topic => {
-                        return too_large(Limited::Topic, max_topic, declared - 1);
+                    Some(0 | 1) if declared - 1 > max_topic_size => {
+                        return too_large(Limited::Topic, max_topic_size, declared - 1);
                     }
                     Some(_) => {}
                 }

@@ -216,12 +216,12 @@ impl Limited {
     /// What is limited, and the option for it.
     const fn text(self) -> (&'static str, &'static str) {
         match self {
-            Self::Frame => ("a frame of {} bytes", "max_frame"),
-            Self::Message => ("a message of at least {} bytes", "max_message"),
+            Self::Frame => ("a frame of {} bytes", "max_message_size"),
+            Self::Message => ("a message of at least {} bytes", "max_total_size"),
             Self::Parts => ("a message of at least {} frames", "max_parts"),
             Self::Metadata => ("metadata of at least {} properties", "max_metadata"),
             Self::Command => ("a command of {} bytes", "max_command"),
-            Self::Topic => ("a subscription to a topic of {} bytes", "max_topic"),
+            Self::Topic => ("a subscription to a topic of {} bytes", "max_topic_size"),
         }
     }
 }
@@ -249,7 +249,7 @@ impl fmt::Display for Fault {
             Self::HandshakeTimedOut(time) => write!(
                 f,
                 "the handshake was not complete after {time:?}: does the peer speak ZMTP, with the \
-                 same mechanism? If it is slow, raise handshake_timeout"
+                 same mechanism? If it is slow, raise handshake_interval"
             ),
             Self::HeartbeatTimedOut(time) => write!(f, "nothing came from the peer for {time:?}"),
             Self::PeerError { reason } => write!(f, "the peer refused the connection: {reason:?}"),
@@ -276,7 +276,7 @@ impl fmt::Display for Incompatible {
             }
             Self::Version(version) => write!(
                 f,
-                "the peer speaks ZMTP {version}, which is refused: set allow_old, and no security"
+                "the peer speaks ZMTP {version}, which is refused: set allow_old_peers, and no security"
             ),
             Self::Mechanism { ours, theirs } => {
                 let end = theirs.iter().position(|b| *b == 0).unwrap_or(theirs.len());
@@ -323,7 +323,7 @@ mod tests {
         };
         assert_eq!(
             large.to_string(),
-            "the peer sent a frame of 4611686018427387904 bytes; max_frame allows 10"
+            "the peer sent a frame of 4611686018427387904 bytes; max_message_size allows 10"
         );
         let text = Fault::from(Malformed::Ping).to_string();
         assert!(

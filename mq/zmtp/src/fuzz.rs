@@ -42,13 +42,13 @@ pub fn connection(input: &[u8]) {
 fn setup(kind: u8) -> Setup {
     let types = SocketType::ALL;
     let mut setup = Setup::new(types[usize::from(kind & 15) % (types.len() - 1)]);
-    setup.allow_old = kind & 16 != 0;
-    setup.limits.max_message = Some(50_000);
+    setup.allow_old_peers = kind & 16 != 0;
+    setup.limits.max_total_size = Some(50_000);
     setup.limits.max_parts = 10;
     setup.limits.max_metadata = 5;
     if kind & 32 != 0 {
-        setup.limits.max_frame = Some(200);
-        setup.limits.max_topic = 20;
+        setup.limits.max_message_size = Some(200);
+        setup.limits.max_topic_size = 20;
         setup.limits.max_command = 100;
     }
     setup.identity = Frame::from("me");

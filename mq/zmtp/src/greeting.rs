@@ -121,7 +121,7 @@ mod tests {
         let mut bytes = Vec::new();
         write_signature(&setup, &mut bytes);
         assert_eq!(bytes, b"\xff\0\0\0\0\0\0\0\0\x7f");
-        (setup.allow_old, setup.identity) = (true, "abc".into());
+        (setup.allow_old_peers, setup.identity) = (true, "abc".into());
         bytes.clear();
         write_signature(&setup, &mut bytes);
         assert_eq!(bytes, b"\xff\0\0\0\0\0\0\0\x04\x7f");

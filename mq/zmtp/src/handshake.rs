@@ -80,7 +80,7 @@ impl Handshake {
         Self {
             expect: Expect::Signature,
             deadline: setup
-                .handshake_timeout
+                .handshake_interval
                 .and_then(|time| now.checked_add(time)),
             mechanism: mechanism::new(&setup.mechanism),
         }

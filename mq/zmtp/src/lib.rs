@@ -3,7 +3,7 @@
 //! A [`Connection`] reads what came from a peer and says what it was. An [`Output`] has the messages
 //! that wait to be written. Sockets, clocks and threads are the caller's; `sward-mq` is one.
 //!
-//! It talks down to ZMTP 3.0, and to 2.0 and 1.0 where [`Setup::allow_old`] says so; the one
+//! It talks down to ZMTP 3.0, and to 2.0 and 1.0 where [`Setup::allow_old_peers`] says so; the one
 //! mechanism yet is NULL. What breaks the protocol, or goes beyond the [`Limits`], ends the
 //! connection with a [`Fault`]; nothing that a peer sends panics, recurses, or takes more memory
 //! than came, but for a fixed amount.

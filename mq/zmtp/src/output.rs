@@ -241,6 +241,11 @@ impl Output {
         self.small + self.large
     }
 
+    /// Returns how many bytes it has memory for, whether or not they are in use.
+    pub fn capacity(&self) -> usize {
+        size_of::<Self>() + self.tail.capacity()
+    }
+
     /// Returns whether all was written.
     #[inline]
     pub fn is_empty(&self) -> bool {

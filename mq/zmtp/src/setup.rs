@@ -29,13 +29,13 @@ pub struct Setup {
     /// Heartbeats; `None` sends none, and still answers the peer's.
     pub heartbeat: Option<Heartbeat>,
     /// The handshake must be complete after this time (`ZMQ_HANDSHAKE_IVL`); `None` waits for ever.
-    pub handshake_timeout: Option<Duration>,
+    pub handshake_interval: Option<Duration>,
     /// Talk to peers of ZMTP 1.0 and 2.0 too. With a mechanism other than NULL they are refused in
     /// any case: they would get round it.
     ///
     /// It makes the handshake one round trip longer, because the first bytes must then be such
     /// that all versions understand them.
-    pub allow_old: bool,
+    pub allow_old_peers: bool,
 }
 
 /// A security mechanism, with what it needs.
@@ -76,14 +76,14 @@ impl Setup {
             as_server: false,
             limits: Limits::DEFAULT,
             heartbeat: None,
-            handshake_timeout: Some(Duration::from_secs(30)),
-            allow_old: false,
+            handshake_interval: Some(Duration::from_secs(30)),
+            allow_old_peers: false,
         }
     }
 
     /// Whether old peers are let in.
     pub(crate) fn lets_old_in(&self) -> bool {
-        self.allow_old && self.mechanism == MechanismConfig::Null
+        self.allow_old_peers && self.mechanism == MechanismConfig::Null
     }
 
     /// Our identity as it is sent.

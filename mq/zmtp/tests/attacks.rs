@@ -347,7 +347,7 @@ fn peers_that_say_they_are_old() {
 /// CVE-2019-6250: the length in a pointer. zeromq 0.7: one header ends the whole process.
 #[test]
 fn lengths_that_are_only_announced() {
-    let most = Limits::DEFAULT.max_message.unwrap();
+    let most = Limits::DEFAULT.max_total_size.unwrap();
     for len in [most + 1, 1 << 32, 1 << 62, i64::MAX as u64] {
         let fault = refused(setup(SocketType::Router), &after_hello(&announce(0, len)));
         assert_eq!(fault, too_large(Limited::Message, most, len));
@@ -356,7 +356,7 @@ fn lengths_that_are_only_announced() {
     }
     // Without any limit, memory is for what has come.
     let mut router = setup(SocketType::Router);
-    router.limits.max_message = None;
+    router.limits.max_total_size = None;
     let mut end = ready_with(router, SocketType::Dealer);
     end.read(&announce(0, i64::MAX as u64));
     end.read(&[0; 100_000]);
@@ -378,7 +378,7 @@ fn a_message_without_end() {
     end.read(&parts[200..]);
     assert_eq!(end.fault, Some(too_large(Limited::Parts, 100, 101)));
 
-    (router.limits.max_message, router.limits.max_frame) = (Some(10_000), Some(400));
+    (router.limits.max_total_size, router.limits.max_message_size) = (Some(10_000), Some(400));
     let mut end = ready_with(router.clone(), SocketType::Dealer);
     end.read(&frame(1, &[0; 400]).repeat(25));
     assert_eq!(end.fault, None);
@@ -399,7 +399,7 @@ fn a_message_without_end() {
     assert_eq!((end.fault.clone(), end.seen.len()), (None, 20));
 
     // A short frame is no way round a limit.
-    router.limits.max_frame = Some(100);
+    router.limits.max_message_size = Some(100);
     let mut end = ready_with(router, SocketType::Dealer);
     end.read(&frame(0, &[0; 100]).repeat(150));
     assert_eq!((end.fault.clone(), end.seen.len()), (None, 150));

@@ -62,7 +62,7 @@ fn every_pair_of_types_that_fit_becomes_ready() {
             for b in all() {
                 for old in 0..4 {
                     let (mut a, mut b) = (setup(a), setup(b));
-                    (a.allow_old, b.allow_old) = (old & 1 == 1, old & 2 == 2);
+                    (a.allow_old_peers, b.allow_old_peers) = (old & 1 == 1, old & 2 == 2);
                     let fit = a.socket_type.accepts(b.socket_type);
                     let mut pair = Pair::new(a, b);
                     pair.run(|| 1000);
@@ -107,7 +107,7 @@ fn byte_by_byte_and_in_any_pieces() {
         let ends = |old: bool| {
             let mut ends = [setup(SocketType::Dealer), setup(SocketType::Router)];
             ends[0].identity = "me".into();
-            ends.iter_mut().for_each(|end| end.allow_old = old);
+            ends.iter_mut().for_each(|end| end.allow_old_peers = old);
             ends
         };
         for old in [false, true] {
@@ -199,7 +199,7 @@ fn garbage_ends_a_connection_or_means_something() {
             } else {
                 lets_old_in(of)
             };
-            limited.limits.max_message = Some(100_000);
+            limited.limits.max_total_size = Some(100_000);
             let mut end = End::new(limited, Instant::now());
             if random.below(3) > 0 {
                 end.read(&hello(partner(of).name()));

@@ -67,7 +67,7 @@ fn higher_versions_are_spoken_to_in_ours() {
             let mut bytes = hello("PUSH");
             (bytes[10], bytes[11]) = (major, minor);
             let mut setup = setup(SocketType::Pull);
-            setup.allow_old = old;
+            setup.allow_old_peers = old;
             let mut end = End::new(setup, Instant::now());
             end.read(&bytes);
             assert_eq!(end.connection.version(), Some(spoken));

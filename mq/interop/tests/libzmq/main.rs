@@ -13,6 +13,7 @@
 #![allow(clippy::disallowed_types, reason = "locks of threads that never park")]
 #![allow(unused_macros, reason = "each list of tests takes those it needs")]
 
+mod stall;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 mod theirs;

@@ -227,7 +227,7 @@ pub fn setup(socket_type: SocketType) -> Setup {
 
 pub fn lets_old_in(socket_type: SocketType) -> Setup {
     Setup {
-        allow_old: true,
+        allow_old_peers: true,
         ..Setup::new(socket_type)
     }
 }
