@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
+use sward_runtime::__private::Global;
 use sward_runtime::sync::ShortLock;
 use sward_zmtp::Output;
 
@@ -40,6 +41,11 @@ struct Spare {
     #[allow(clippy::vec_box, reason = "the boxes themselves are handed on")]
     queues: Vec<Box<Output>>,
     bytes: usize,
+}
+
+/// The lock of the process that is here.
+pub(crate) fn global() -> &'static dyn Global {
+    &ALL
 }
 
 fn take() -> Box<[u8]> {

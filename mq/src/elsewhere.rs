@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use sward_runtime::__private::Global;
 use sward_runtime::sync::ShortLock;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -21,6 +22,11 @@ static STATE: ShortLock<State> = ShortLock::new(State {
     at_work: None,
     jobs: VecDeque::new(),
 });
+
+/// The lock of the process that is here.
+pub(crate) fn global() -> &'static dyn Global {
+    &STATE
+}
 
 /// Runs it soon, on a thread that is no worker. It must not wait.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) {

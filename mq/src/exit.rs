@@ -20,11 +20,13 @@ use std::io::Write as _;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use sward_runtime::__private::hold_at_fork;
 use sward_runtime::sync::ShortLock;
 use sward_runtime::{Runtime, at_exit};
 use sward_zmtp::SocketType;
 
 use crate::context::ContextCore;
+use crate::{buffer, elsewhere};
 
 /// What an unlimited linger time comes to at the exit.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -52,6 +54,7 @@ pub(crate) fn watch(context: &Arc<ContextCore>) {
     contexts.push(Arc::downgrade(context));
     drop(contexts);
     REGISTERED.get_or_init(|| {
+        hold_at_fork(&[&CONTEXTS, &DROPPED, elsewhere::global(), buffer::global()]);
         at_exit(exiting);
     });
 }

@@ -24,6 +24,8 @@ compile_error!("sward needs panic = \"unwind\": a kill and a time-out unwind the
 #[cfg(not(target_os = "linux"))]
 compile_error!("sward runs on Linux only");
 
+#[allow(unsafe_code)]
+mod at_fork;
 mod block_on;
 mod blocking;
 mod cancel;
@@ -112,6 +114,7 @@ pub use wait_reason::{WaitKind, WaitReason};
 /// What the macros expand to, and the sockets need; not for direct use.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::at_fork::{Global, hold_at_fork};
     pub use crate::fork::Epoch;
     pub use crate::io::sys::{bind_to_device, peer_cred, set_priority};
     pub use crate::sync::select::{AnyArm, Tried, select_any};

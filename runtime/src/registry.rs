@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
+#[cfg(not(loom))]
+use crate::at_fork::Global;
 use crate::hub::current;
 use crate::hub::shared::RuntimeShared;
 use crate::sync::short_lock::ShortLock;
@@ -37,4 +39,10 @@ pub(crate) fn current_or_started() -> Option<Arc<RuntimeShared>> {
         Some(hub) => Some(hub.rt.clone()),
         None => DEFAULT.get().cloned(),
     }
+}
+
+/// The locks of the process that are here.
+#[cfg(not(loom))]
+pub(crate) fn globals() -> [&'static dyn Global; 1] {
+    [&RUNTIMES]
 }

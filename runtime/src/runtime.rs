@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::at_fork;
 use crate::clock;
 use crate::config::Config;
 use crate::fiber::budget::Budget;
@@ -26,7 +27,7 @@ use crate::hub::question::{RollCall, TaskInfo};
 use crate::hub::shared::{RuntimeShared, Upcalls};
 use crate::hub::waiter::ThreadParker;
 use crate::hub::watch;
-use crate::hub::worker::{Mail, WorkerShared};
+use crate::hub::worker::{self, Mail, WorkerShared};
 use crate::hub::{self, Hub, inner, start};
 use crate::join::{self, JoinHandle};
 use crate::membarrier;
@@ -42,6 +43,7 @@ use crate::sight::stats::Stats;
 use crate::spawn::{self, Builder};
 use crate::sync::short_lock::ShortLock;
 use crate::virtual_clock::HeldClock;
+use crate::wait_name;
 
 /// A number of workers, each an OS thread that runs tasks.
 ///
@@ -125,6 +127,7 @@ impl RuntimeBuilder {
                 return Err(e);
             }
         }
+        hold_globals_at_fork();
         stall::watch(&shared, self.on_stall);
         if let Some(path) = &shared.config.console {
             *runtime.console.lock() =
@@ -505,6 +508,23 @@ pub fn workers() -> usize {
 /// ```
 pub fn worker() -> Option<usize> {
     current::hub().map(|hub| hub.index)
+}
+
+/// No child is to find a lock of the process held by a thread that stayed in the parent.
+fn hold_globals_at_fork() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    #[cfg(not(loom))]
+    ONCE.get_or_init(|| {
+        at_fork::hold_at_fork(&registry::globals());
+        at_fork::hold_at_fork(&worker::globals());
+        at_fork::hold_at_fork(&watch::globals());
+        at_fork::hold_at_fork(&stall::globals());
+        at_fork::hold_at_fork(&console::globals());
+        at_fork::hold_at_fork(&wait_name::globals());
+        at_fork::hold_at_fork(&[&AT_EXIT]);
+    });
+    #[cfg(loom)]
+    let _ = ONCE;
 }
 
 type ExitFn = Box<dyn FnOnce() + Send>;

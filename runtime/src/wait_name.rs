@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Weak;
 
+#[cfg(not(loom))]
+use crate::at_fork::Global;
 use crate::sync::short_lock::ShortLock;
 use crate::wait_reason::{WaitKind, WaitReason};
 
@@ -140,6 +142,12 @@ impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.describe(f)
     }
+}
+
+/// The locks of the process that are here.
+#[cfg(not(loom))]
+pub(crate) fn globals() -> [&'static dyn Global; 1] {
+    [&NAMES]
 }
 
 #[cfg(test)]

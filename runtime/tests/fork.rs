@@ -14,7 +14,8 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use common::{assert_passed, is_child, rerun, stderr, until, within};
@@ -256,6 +257,33 @@ fn a_runtime_of_its_own_in_the_child() {
         });
         assert_eq!(wait_for(child), 0);
         who.unpark();
+    });
+}
+
+/// Threads that take the locks of the process all the time: no child finds one of them taken.
+#[test]
+fn a_fork_while_other_threads_are_busy() {
+    apart("a_fork_while_other_threads_are_busy", || {
+        let over = Arc::new(AtomicBool::new(false));
+        let busy: Vec<_> = (0..3)
+            .map(|_| {
+                let over = over.clone();
+                std::thread::spawn(move || {
+                    while !over.load(Relaxed) {
+                        drop(sward_runtime::dump());
+                        drop(runtime(1));
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..100 {
+            let child = fork(|| i32::from(runtime(1).run(|| spawn(|| 7).join().unwrap()) != 7));
+            assert_eq!(wait_for(child), 0);
+        }
+        over.store(true, Relaxed);
+        for thread in busy {
+            thread.join().unwrap();
+        }
     });
 }
 

@@ -90,6 +90,8 @@ fn the_builder_refuses_past_the_limit() {
                     .unwrap()
             })
             .collect();
+        // Those on their way to the worker are not seen.
+        until(|| runtime.stats().stacks_left == 0);
         let error = runtime
             .spawn_with(Builder::new().name("fifth"), || ())
             .unwrap_err();

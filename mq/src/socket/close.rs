@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use sward_runtime::sync::{Held, LinesGuard, WaitError};
 
 use super::core::{READERS, SocketCore, State, WATCHERS, WRITERS};
-use super::ends::Errand;
+use super::errand::Errand;
 use crate::error::Error;
 use crate::event::{Event, EventKind};
 use crate::exit;

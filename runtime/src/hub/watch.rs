@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::Thread;
 use std::time::Duration;
 
+#[cfg(not(loom))]
+use crate::at_fork::Global;
 use crate::membarrier;
 use crate::sync::short_lock::ShortLock;
 
@@ -58,4 +60,10 @@ pub(crate) fn wait(tick: Duration, anybody_awake: impl Fn() -> bool) {
         std::thread::park();
     }
     ASLEEP.store(false, Relaxed);
+}
+
+/// The locks of the process that are here.
+#[cfg(not(loom))]
+pub(crate) fn globals() -> [&'static dyn Global; 1] {
+    [&THREAD]
 }

@@ -15,6 +15,8 @@ use super::poller::{Poller, Token};
 use super::question::{Question, Roll};
 use super::tally::Tallies;
 use super::unstarted::Unstarted;
+#[cfg(not(loom))]
+use crate::at_fork::Global;
 use crate::clock::{Clock, Nanos};
 use crate::fiber::stack::StackCensus;
 use crate::sync::short_lock::ShortLock;
@@ -202,4 +204,10 @@ impl WorkerShared {
 pub(crate) fn site(published: &Published) -> Option<&'static Location<'static>> {
     // SAFETY: null or a `&'static Location`, stored by the worker.
     unsafe { published.site.load(Relaxed).as_ref() }
+}
+
+/// The locks of the process that are here.
+#[cfg(not(loom))]
+pub(crate) fn globals() -> [&'static dyn Global; 1] {
+    [&FREE]
 }

@@ -21,6 +21,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+#[cfg(not(loom))]
+use crate::at_fork::Global;
 use crate::fork::Epoch;
 use crate::report;
 use crate::sight::commands::{self, About};
@@ -272,4 +274,10 @@ fn reply(writer: &mut impl Write, text: &str) -> io::Result<()> {
         writer.write_all(b"\n")?;
     }
     writer.write_all(b".\n")
+}
+
+/// The locks of the process that are here.
+#[cfg(not(loom))]
+pub(crate) fn globals() -> [&'static dyn Global; 2] {
+    [&OPENED, &PROCESS]
 }

@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+#[cfg(not(loom))]
+use crate::at_fork::Global;
 use crate::clock::{self, Nanos, human};
 use crate::fork::Epoch;
 use crate::hub::shared::RuntimeShared;
@@ -258,4 +260,10 @@ fn tell(rt: &Arc<RuntimeShared>, stall: &Stall) {
             }
         }
     }
+}
+
+/// The locks of the process that are here.
+#[cfg(not(loom))]
+pub(crate) fn globals() -> [&'static dyn Global; 2] {
+    [&HOOKS, &STARTED]
 }

@@ -51,7 +51,8 @@
 //! - A panic inside unlocks by the guard's `Drop`; there is no poison. A forgotten guard locks
 //!   for ever. In a signal handler it may panic or spin, if the lock is held by that thread.
 //! - A forked child finds locks of threads it does not have: biased ones are revoked (membarrier's
-//!   registration is inherited), held ones stay locked for ever, as with any lock.
+//!   registration is inherited), held ones stay locked for ever, as with any lock; those of the process
+//!   are therefore held by whoever forks (`at_fork.rs`).
 //! - Without membarrier no lock is ever granted, so the owner's fence needs no check.
 //!   Nor before [`membarrier::register`] was called, which no lock does: it may take 27 ms.
 //!
