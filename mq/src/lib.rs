@@ -1,4 +1,27 @@
-//! ZeroMQ sockets native to the scheduler.
+//! ZeroMQ sockets, native to the scheduler: a call that has to wait parks its task, many tasks and
+//! threads may use one socket, and to a peer they are sockets of libzmq (ZMTP 3.1, and older).
+//!
+//! ```
+//! use sward_mq::{Rep, Req};
+//!
+//! let server = Rep::bound("tcp://127.0.0.1:*")?;
+//! let endpoint = server.last_endpoint().unwrap();
+//! sward_runtime::spawn(move || server.serve(|_| "World".into()));
+//!
+//! let client = Req::connected(endpoint)?;
+//! assert_eq!(client.request("Hello")?.first(), "World");
+//! # Ok::<(), sward_mq::Error>(())
+//! ```
+//!
+//! - One type for each kind of socket ([`Req`], [`Rep`], [`Push`], [`Pull`], [`Pub`], [`Sub`], ...), and
+//!   [`Socket`] for whichever; [`Options`] are libzmq's, typed.
+//! - A [`Message`] is one value of one or more [`Frame`]s, sent and received as a whole.
+//! - [`Poller`], and `select!` of the runtime, wait for sockets, descriptors, channels and timers together.
+//! - [`Proxy`] and [`device`] stand between sockets; a [`Monitor`] tells what happens to connections.
+//! - What is lost, and why, is counted: [`Loss`], [`SocketStats`].
+//!
+//! The guide is `docs/zeromq-guide.md`; what is promised, and what is not, `docs/zeromq-reliability.md`;
+//! what is compatible with libzmq, `docs/zeromq.md`.
 #![forbid(unsafe_code)]
 
 mod backoff;

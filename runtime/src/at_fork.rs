@@ -10,7 +10,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::sync::short_lock::ShortLock;
@@ -42,13 +42,13 @@ thread_local! {
 
 /// From now on these are held in each fork. To be called once for each lock.
 pub fn hold_at_fork(locks: &[&'static dyn Global]) {
-    static REGISTERED: OnceLock<()> = OnceLock::new();
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
     LOCKS.lock().extend(locks);
-    REGISTERED.get_or_init(|| {
+    if !REGISTERED.swap(true, Relaxed) {
         // SAFETY: plain functions without arguments that never unwind: they allocate, try locks and
         // give them back. A failure (no memory) leaves forks as they are in other programs.
         unsafe { libc::pthread_atfork(Some(prepare), Some(after), Some(after)) };
-    });
+    }
 }
 
 fn hold(lock: &'static dyn Global) -> Option<Box<dyn Any>> {

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -512,9 +513,13 @@ pub fn worker() -> Option<usize> {
 
 /// No child is to find a lock of the process held by a thread that stayed in the parent.
 fn hold_globals_at_fork() {
-    static ONCE: OnceLock<()> = OnceLock::new();
+    // Nobody waits for it: a child that is forked meanwhile would do so for ever.
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Relaxed) {
+        return;
+    }
     #[cfg(not(loom))]
-    ONCE.get_or_init(|| {
+    {
         at_fork::hold_at_fork(&registry::globals());
         at_fork::hold_at_fork(&worker::globals());
         at_fork::hold_at_fork(&watch::globals());
@@ -522,9 +527,7 @@ fn hold_globals_at_fork() {
         at_fork::hold_at_fork(&console::globals());
         at_fork::hold_at_fork(&wait_name::globals());
         at_fork::hold_at_fork(&[&AT_EXIT]);
-    });
-    #[cfg(loom)]
-    let _ = ONCE;
+    }
 }
 
 type ExitFn = Box<dyn FnOnce() + Send>;

@@ -13,16 +13,16 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use common::{assert_passed, is_child, rerun, stderr, until, within};
 use sward_runtime::sync::{Event, Mutex, bounded, unbounded};
 use sward_runtime::{
-    Builder, Group, JoinHandle, Pool, Runtime, as_completed, park, park_timeout, sleep, spawn,
-    yield_now,
+    Builder, Describe, Group, JoinHandle, Pool, Runtime, WaitName, as_completed, park,
+    park_timeout, sleep, spawn, yield_now,
 };
 
 fn runtime(workers: usize) -> Runtime {
@@ -232,6 +232,10 @@ fn a_runtime_of_its_own_in_the_child() {
         // From an ordinary thread, with and without the default runtime in use.
         assert_eq!(wait_for(fork(work)), 0);
         assert_eq!(spawn(|| 1).join().unwrap(), 1);
+        // All its threads have begun: a thread that does holds a lock of std's.
+        (0..)
+            .map_while(|w| Builder::new().on_worker(w).spawn(|| ()).ok())
+            .for_each(|task| task.join().unwrap());
         assert_eq!(wait_for(fork(work)), 0);
         // From a task: the worker that it ran on is gone, so that it may block the thread.
         runtime(1).run(|| assert_eq!(wait_for(fork(work)), 0));
@@ -260,24 +264,40 @@ fn a_runtime_of_its_own_in_the_child() {
     });
 }
 
+struct Nobody;
+
+impl Describe for Nobody {
+    fn describe(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
 /// Threads that take the locks of the process all the time: no child finds one of them taken.
 #[test]
 fn a_fork_while_other_threads_are_busy() {
     apart("a_fork_while_other_threads_are_busy", || {
+        // What is made once in the life of a process is there.
+        drop(runtime(1));
         let over = Arc::new(AtomicBool::new(false));
         let busy: Vec<_> = (0..3)
             .map(|_| {
                 let over = over.clone();
                 std::thread::spawn(move || {
                     while !over.load(Relaxed) {
+                        // (No threads that begin or end: std has a lock of its own for those.)
                         drop(sward_runtime::dump());
-                        drop(runtime(1));
+                        for _ in 0..1000 {
+                            drop(WaitName::new(Weak::<Nobody>::new()));
+                        }
                     }
                 })
             })
             .collect();
         for _ in 0..100 {
-            let child = fork(|| i32::from(runtime(1).run(|| spawn(|| 7).join().unwrap()) != 7));
+            let child = fork(|| {
+                drop(WaitName::new(Weak::<Nobody>::new()));
+                i32::from(runtime(1).run(|| spawn(|| 7).join().unwrap()) != 7)
+            });
             assert_eq!(wait_for(child), 0);
         }
         over.store(true, Relaxed);

@@ -91,7 +91,7 @@ fn the_builder_refuses_past_the_limit() {
             })
             .collect();
         // Those on their way to the worker are not seen.
-        until(|| runtime.stats().stacks_left == 0);
+        until(|| runtime.stats().live == 4);
         let error = runtime
             .spawn_with(Builder::new().name("fifth"), || ())
             .unwrap_err();
