@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sward_runtime::__private::Global;
+use sward_runtime::__private::{Global, start_thread};
 use sward_runtime::sync::ShortLock;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -38,7 +38,7 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
     }
     drop(state);
     let thread = std::thread::Builder::new().name("zmq elsewhere".to_owned());
-    if thread.spawn(work).is_err() {
+    if start_thread(thread, work).is_err() {
         // The next one who comes tries again; at the exit of the process all is looked at.
         STATE.lock().at_work = None;
     }

@@ -17,10 +17,11 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sward_runtime::__private::hold_at_fork;
+use sward_runtime::__private::{hold_at_fork, start_thread};
 use sward_runtime::sync::ShortLock;
 use sward_runtime::{Runtime, at_exit};
 use sward_zmtp::SocketType;
@@ -48,15 +49,16 @@ struct Dropped {
 
 /// From now on the process does not end before the context's sockets have had their time.
 pub(crate) fn watch(context: &Arc<ContextCore>) {
-    static REGISTERED: OnceLock<()> = OnceLock::new();
+    // Nobody waits for it: a child that is forked meanwhile would do so for ever.
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
     let mut contexts = CONTEXTS.lock();
     contexts.retain(|context| context.strong_count() > 0);
     contexts.push(Arc::downgrade(context));
     drop(contexts);
-    REGISTERED.get_or_init(|| {
+    if !REGISTERED.swap(true, Relaxed) {
         hold_at_fork(&[&CONTEXTS, &DROPPED, elsewhere::global(), buffer::global()]);
         at_exit(exiting);
-    });
+    }
 }
 
 /// Says what was dropped because linger times were over, in one line.
@@ -110,7 +112,7 @@ fn exiting() {
     }
     if contexts.iter().any(|context| context.has_leavers()) {
         let thread = std::thread::Builder::new().name("zmq exit".to_owned());
-        match thread.spawn(move || finish(&contexts)) {
+        match start_thread(thread, move || finish(&contexts)) {
             Ok(thread) => {
                 let _ = thread.join();
             }

@@ -1,22 +1,25 @@
 //! Holds the locks of the whole process while it forks: whatever thread forks, a child finds none of
 //! them locked by a thread that stayed in the parent.
 //!
-//! The handlers of `pthread_atfork` run on the thread that forks: `prepare` takes each lock, `after`,
-//! in parent and child, gives them back. A lock that is not to be had within [`PATIENCE`] is left as
-//! it is: its holder is the forking thread itself, or waits for another of these locks.
+//! The handlers of `pthread_atfork` run on the thread that forks: `prepare` takes all locks, `after`,
+//! in parent and child, gives them back. What is not to be had within [`PATIENCE`] is left as it is:
+//! its holder is stopped, or the forking thread itself.
 //!
 //! Locks of a runtime or a socket are not held: what a child finds of those is refused as stale
 //! (`fork.rs`), without their locks.
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::sync::short_lock::ShortLock;
 
-/// For how long a fork waits for one lock.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// For how long a fork waits for one lock while it holds others.
+const ROUND: Duration = Duration::from_millis(10);
+/// For how long it waits for all of them.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A lock of the whole process.
 pub trait Global: Sync {
@@ -45,22 +48,39 @@ pub fn hold_at_fork(locks: &[&'static dyn Global]) {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     LOCKS.lock().extend(locks);
     if !REGISTERED.swap(true, Relaxed) {
-        // SAFETY: plain functions without arguments that never unwind: they allocate, try locks and
-        // give them back. A failure (no memory) leaves forks as they are in other programs.
+        // SAFETY: plain functions without arguments that never unwind: they allocate, take locks
+        // and give them back. A failure (no memory) leaves forks as they are in other programs.
         unsafe { libc::pthread_atfork(Some(prepare), Some(after), Some(after)) };
     }
 }
 
-fn hold(lock: &'static dyn Global) -> Option<Box<dyn Any>> {
-    let mut begun = None;
+/// Takes it if it becomes free within [`ROUND`].
+fn briefly(lock: &'static dyn Global) -> Option<Box<dyn Any>> {
+    let begun = Instant::now();
     loop {
-        if let Some(guard) = lock.try_hold() {
-            return Some(guard);
+        // A busy lock is free for moments: one look in each turn of this thread would miss them.
+        for _ in 0..100 {
+            if let Some(held) = lock.try_hold() {
+                return Some(held);
+            }
+            spin_loop();
         }
-        if begun.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+        if begun.elapsed() > ROUND {
             return None;
         }
         std::thread::yield_now();
+    }
+}
+
+/// Takes all, or after [`PATIENCE`] those that are to be had.
+fn hold_all(locks: &[&'static dyn Global]) -> Vec<Box<dyn Any>> {
+    let begun = Instant::now();
+    loop {
+        let held: Vec<_> = locks.iter().map(|lock| briefly(*lock)).collect();
+        if held.iter().all(Option::is_some) || begun.elapsed() > PATIENCE {
+            return held.into_iter().flatten().collect();
+        }
+        // All are given back: the holder of the one may be waiting for another.
     }
 }
 
@@ -69,11 +89,10 @@ extern "C" fn prepare() {
         let Ok(mut held) = held.try_borrow_mut() else {
             return;
         };
-        let Some(locks) = LOCKS.try_lock() else {
-            return;
-        };
-        held.extend(locks.iter().filter_map(|lock| hold(*lock)));
-        drop(locks);
+        // Another fork may have them: it is over soon.
+        let locks = LOCKS.lock();
+        *held = hold_all(&locks);
+        held.push(Box::new(locks));
     });
 }
 

@@ -68,6 +68,7 @@ mod structure;
 pub mod sync;
 mod task;
 mod testing;
+mod thread;
 mod time;
 mod unwinding;
 mod virtual_clock;
@@ -119,4 +120,5 @@ pub mod __private {
     pub use crate::io::sys::{bind_to_device, peer_cred, set_priority};
     pub use crate::sync::select::{AnyArm, Tried, select_any};
     pub use crate::testing::{builder_error, test_body};
+    pub use crate::thread::start as start_thread;
 }

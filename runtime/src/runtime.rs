@@ -115,7 +115,7 @@ impl RuntimeBuilder {
             let thread = std::thread::Builder::new()
                 .name(name)
                 .stack_size(WORKER_STACK);
-            if let Err(e) = thread.spawn(move || work(index, rt, poll, &tell)) {
+            if let Err(e) = crate::thread::start(thread, move || work(index, rt, poll, &tell)) {
                 for worker in index..shared.workers.len() {
                     shared.ended.fetch_add(1, AcqRel);
                     // Not back into the registry: the end of this runtime still sends it mail.
@@ -526,6 +526,7 @@ fn hold_globals_at_fork() {
         at_fork::hold_at_fork(&stall::globals());
         at_fork::hold_at_fork(&console::globals());
         at_fork::hold_at_fork(&wait_name::globals());
+        at_fork::hold_at_fork(&crate::thread::globals());
         at_fork::hold_at_fork(&[&AT_EXIT]);
     }
 }
@@ -547,12 +548,12 @@ static AT_EXIT: std::sync::LazyLock<ShortLock<Vec<ExitFn>>> =
 /// sward_runtime::at_exit(|| { /* flush a file */ });
 /// ```
 pub fn at_exit(f: impl FnOnce() + Send + 'static) {
-    static REGISTERED: OnceLock<()> = OnceLock::new();
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
     AT_EXIT.lock().push(Box::new(f));
-    REGISTERED.get_or_init(|| {
+    if !REGISTERED.swap(true, Relaxed) {
         // SAFETY: `call` is a plain C function without arguments that never unwinds.
         unsafe { libc::atexit(call) };
-    });
+    }
     extern "C" fn call() {
         loop {
             let next = AT_EXIT.lock().pop();

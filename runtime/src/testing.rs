@@ -25,9 +25,8 @@ pub fn test_body<T>(limit: Duration, name: &str, f: impl FnOnce() -> T) -> T {
             std::process::abort();
         }
     };
-    let watchdog = std::thread::Builder::new()
-        .name("sward-watchdog".into())
-        .spawn(watch);
+    let watchdog = std::thread::Builder::new().name("sward-watchdog".into());
+    let watchdog = crate::thread::start(watchdog, watch);
     let result = f();
     drop(done);
     if let Ok(watchdog) = watchdog {

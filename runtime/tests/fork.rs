@@ -232,10 +232,6 @@ fn a_runtime_of_its_own_in_the_child() {
         // From an ordinary thread, with and without the default runtime in use.
         assert_eq!(wait_for(fork(work)), 0);
         assert_eq!(spawn(|| 1).join().unwrap(), 1);
-        // All its threads have begun: a thread that does holds a lock of std's.
-        (0..)
-            .map_while(|w| Builder::new().on_worker(w).spawn(|| ()).ok())
-            .for_each(|task| task.join().unwrap());
         assert_eq!(wait_for(fork(work)), 0);
         // From a task: the worker that it ran on is gone, so that it may block the thread.
         runtime(1).run(|| assert_eq!(wait_for(fork(work)), 0));
@@ -272,19 +268,26 @@ impl Describe for Nobody {
     }
 }
 
-/// Threads that take the locks of the process all the time: no child finds one of them taken.
+/// Threads that take the locks of the process all the time, one of them by starting and ending threads
+/// of ours: no child finds one of them taken.
 #[test]
 fn a_fork_while_other_threads_are_busy() {
     apart("a_fork_while_other_threads_are_busy", || {
         // What is made once in the life of a process is there.
         drop(runtime(1));
         let over = Arc::new(AtomicBool::new(false));
+        // No fork while threads that are not ours begin: std has a lock of its own for that.
+        let begun = Arc::new(std::sync::Barrier::new(4));
         let busy: Vec<_> = (0..3)
-            .map(|_| {
-                let over = over.clone();
+            .map(|n| {
+                let (over, begun) = (over.clone(), begun.clone());
                 std::thread::spawn(move || {
+                    begun.wait();
                     while !over.load(Relaxed) {
-                        // (No threads that begin or end: std has a lock of its own for those.)
+                        if n == 0 {
+                            drop(runtime(1));
+                            continue;
+                        }
                         drop(sward_runtime::dump());
                         for _ in 0..1000 {
                             drop(WaitName::new(Weak::<Nobody>::new()));
@@ -293,6 +296,7 @@ fn a_fork_while_other_threads_are_busy() {
                 })
             })
             .collect();
+        begun.wait();
         for _ in 0..100 {
             let child = fork(|| {
                 drop(WaitName::new(Weak::<Nobody>::new()));

@@ -2,12 +2,26 @@
 
 use std::sync::Arc;
 
+use sward_runtime::sync::ShortGuard;
 use sward_zmtp::Message;
 
 use super::Session;
+use super::inner::Inner;
 use super::news::End;
 use crate::pipe::{Leaver, Pipe};
 use crate::traffic::Traffic;
+
+/// Queues a message, and asks the driver to write if need be.
+#[inline(always)]
+fn queue(mut inner: ShortGuard<'_, Inner>, message: &Message) {
+    inner.output.push(message);
+    inner.traffic.messages_sent += 1;
+    let ask = inner.pushed();
+    drop(inner);
+    if let Some(driver) = ask {
+        driver.call();
+    }
+}
 
 impl Pipe for Arc<Session> {
     #[inline]
@@ -17,25 +31,12 @@ impl Pipe for Arc<Session> {
             inner.blocked = true;
             return false;
         }
-        inner.output.push(message);
-        inner.traffic.messages_sent += 1;
-        let ask = inner.pushed();
-        drop(inner);
-        if let Some(driver) = ask {
-            driver.call();
-        }
+        queue(inner, message);
         true
     }
 
     fn send_last(&mut self, message: &mut Message) -> bool {
-        let mut inner = self.inner.lock();
-        inner.output.push(message);
-        inner.traffic.messages_sent += 1;
-        let ask = inner.pushed();
-        drop(inner);
-        if let Some(driver) = ask {
-            driver.call();
-        }
+        queue(self.inner.lock(), message);
         true
     }
 

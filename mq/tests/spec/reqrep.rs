@@ -615,12 +615,13 @@ fn router_knows_whom_it_hears(w: &World) {
 fn probes_tell_a_router(w: &World) {
     let router = w.peer(Router);
     let endpoint = router.listen(w);
-    for kind in [Dealer, Router] {
+    // With a name each: libzmq says that a peer is gone before its ROUTER has forgotten it.
+    for (kind, name) in [(Dealer, "dealer"), (Router, "router")] {
         let prober = w.subject(kind);
-        prober.with([id("prober"), Opt::ProbeRouter(true)]);
+        prober.with([id(name), Opt::ProbeRouter(true)]);
         prober.dial(&endpoint);
-        assert_eq!(router.get(), ["prober", ""]);
-        router.put(["prober", "hello"]);
+        assert_eq!(router.get(), [name, ""]);
+        router.put([name, "hello"]);
         assert_eq!(prober.get().last().unwrap(), "hello");
         prober.close();
         router.wait_down(if kind == Dealer { 1 } else { 2 });

@@ -249,7 +249,7 @@ impl Jobs {
         };
         let jobs = self.clone();
         let thread = std::thread::Builder::new().name(format!("{}-blk{number}", self.name));
-        let Err(e) = thread.spawn(move || jobs.thread()) else {
+        let Err(e) = crate::thread::start(thread, move || jobs.thread()) else {
             return Ok(());
         };
         let mut state = self.state.lock();

@@ -67,7 +67,7 @@ fn start() -> io::Result<PipeWriter> {
     set_nonblocking(heard.as_fd())?;
     set_nonblocking(bell.as_fd())?;
     let thread = std::thread::Builder::new().name("sward-reaper".into());
-    thread.spawn(move || run(heard))?;
+    crate::thread::start(thread, move || run(heard))?;
     Ok(bell)
 }
 

@@ -75,9 +75,8 @@ impl Console {
             epoch: Epoch::current(),
         };
         let clients = console.clients.clone();
-        std::thread::Builder::new()
-            .name("sward-console".into())
-            .spawn(move || accept(&accepts, &clients))?;
+        let thread = std::thread::Builder::new().name("sward-console".into());
+        crate::thread::start(thread, move || accept(&accepts, &clients))?;
         Ok(console)
     }
 }
@@ -220,7 +219,7 @@ fn serve(mut stream: UnixStream, clients: &Arc<Clients>) {
         let _ = stream.shutdown(Shutdown::Both);
     };
     let thread = std::thread::Builder::new().name("sward-client".into());
-    if thread.spawn(talk).is_err() {
+    if crate::thread::start(thread, talk).is_err() {
         clients.streams.lock().retain(|(n, _)| *n != number);
     }
 }

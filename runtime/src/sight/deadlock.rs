@@ -104,11 +104,8 @@ fn report(rt: &Arc<RuntimeShared>) {
         }
         report::text(&text);
     };
-    if std::thread::Builder::new()
-        .name("sward-report".into())
-        .spawn(print)
-        .is_err()
-    {
+    let thread = std::thread::Builder::new().name("sward-report".into());
+    if crate::thread::start(thread, print).is_err() {
         report::line("sward: deadlock? every task is parked (no thread to say which)");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn enable() -> io::Result<()> {
 fn set_up() -> io::Result<()> {
     let (mut reader, writer) = io::pipe()?;
     let thread = std::thread::Builder::new().name("sward-sigquit".into());
-    thread.spawn(move || {
+    crate::thread::start(thread, move || {
         let mut byte = [0];
         while reader.read_exact(&mut byte).is_ok() {
             print();

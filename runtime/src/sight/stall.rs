@@ -123,7 +123,7 @@ pub(crate) fn watch(rt: &Arc<RuntimeShared>, hook: Option<Hook>) {
     let now = Epoch::current();
     if STARTED.lock().replace(now) != Some(now) {
         let thread = std::thread::Builder::new().name("sward-monitor".into());
-        if let Err(e) = thread.spawn(monitor) {
+        if let Err(e) = crate::thread::start(thread, monitor) {
             *STARTED.lock() = None;
             report::line(&format!(
                 "sward: no thread for the stall monitor: {e}; stalls will not be reported"
