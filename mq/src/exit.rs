@@ -127,7 +127,8 @@ fn exiting() {
 /// Waits until everything is sent or given up.
 fn finish(contexts: &[Arc<ContextCore>]) {
     let latest = contexts.iter().filter_map(|context| context.latest()).max();
-    let latest = latest.map_or_else(Instant::now, |latest| latest + GRACE);
+    // (None: somebody is giving up the last of them, and has yet to say so.)
+    let latest = latest.unwrap_or_else(Instant::now) + GRACE;
     let wait = || {
         for context in contexts {
             context.move_here();

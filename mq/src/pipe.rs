@@ -28,6 +28,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use slab::Slab;
 use sward_zmtp::{Frame, Message, PeerInfo};
 
@@ -50,10 +51,21 @@ pub(crate) trait Pipe: Send + Any {
     fn try_send(&mut self, message: &mut Message) -> bool;
 
     /// As [`try_send`](Self::try_send), for a message that goes to many; `encoded` is its canonical
-    /// form, if somebody has made that. `false`: refused.
-    fn try_send_copy(&mut self, message: &Message, encoded: Option<&[u8]>) -> bool {
+    /// form, if somebody has made that. `None`: refused.
+    ///
+    /// `Some(n)`: it would wait for `n` messages more, which may be gathered and given to it as one
+    /// piece ([`send_gathered`](Self::send_gathered)). Before it writes it comes for them
+    /// (`Pattern::hand_over`).
+    fn try_send_copy(&mut self, message: &Message, encoded: Option<&[u8]>) -> Option<usize> {
         let _ = encoded;
-        self.try_send(&mut message.clone())
+        self.try_send(&mut message.clone()).then_some(0)
+    }
+
+    /// Takes messages that it was told to come for, in canonical form, and their number. Returns for
+    /// how many more it would wait.
+    fn send_gathered(&mut self, encoded: &Bytes, messages: usize) -> usize {
+        let _ = (encoded, messages);
+        0
     }
 
     /// Sends the newest message of a pipe that is about to be closed, whatever the high-water mark.

@@ -555,6 +555,7 @@ pub fn at_exit(f: impl FnOnce() + Send + 'static) {
         unsafe { libc::atexit(call) };
     }
     extern "C" fn call() {
+        stall::hush();
         loop {
             let next = AT_EXIT.lock().pop();
             let Some(f) = next else { return };

@@ -6,6 +6,7 @@
 //! The end is seen by a destructor of the thread's locals: they run after std's own clean-up.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
@@ -27,24 +28,31 @@ fn arrive() {
     *IN_TRANSIT.lock() -= 1;
 }
 
-struct Arrives;
+/// In the locals of each thread that was started here: it has been in its closure to the end.
+struct End(Cell<bool>);
 
-impl Drop for Arrives {
+impl Drop for End {
     fn drop(&mut self) {
-        arrive();
+        // Not of a thread that calls `exit` in the middle of it.
+        if self.0.get() {
+            arrive();
+        }
     }
+}
+
+thread_local! {
+    static END: End = const { End(Cell::new(false)) };
 }
 
 struct Departs;
 
 impl Drop for Departs {
     fn drop(&mut self) {
-        depart();
+        let _ = END.try_with(|end| {
+            depart();
+            end.0.set(true);
+        });
     }
-}
-
-thread_local! {
-    static END: Arrives = const { Arrives };
 }
 
 /// `Builder::spawn`, for all threads of this library.
@@ -55,7 +63,6 @@ pub fn start<R: Send + 'static>(
     depart();
     let thread = builder.spawn(move || {
         arrive();
-        END.with(|_| ());
         let _end = Departs;
         f()
     });

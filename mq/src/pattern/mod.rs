@@ -1,5 +1,6 @@
-//! The patterns: which peer a message goes to, and whose message comes next. No I/O, no clock, no
-//! waiting: a socket calls them under its lock and does what waits.
+//! The patterns: which peer a message goes to, and whose message comes next. No I/O, no waiting, and
+//! no clock but for how long a publisher has gathered: a socket calls them under its lock and does what
+//! waits.
 //!
 //! Four strategies, of which every pattern is composed:
 //!
@@ -11,7 +12,8 @@
 //! | [`subscriptions`]: which pipes want a topic | PUB, XPUB |
 //!
 //! Below them: [`ring`] (the turns of the first two), [`prefix_tree`] with [`node_table`] and
-//! [`prefix_hash`] (topics, of publishers and subscribers). Above: [`addressed`] (routing ids, for
+//! [`prefix_hash`] (topics, of publishers and subscribers), [`batch`] (what goes to the same pipes
+//! again). Above: [`addressed`] (routing ids, for
 //! ROUTER and STREAM), [`subscription_queue`] (what an XPUB tells). Beside: [`conflate`].
 //!
 //! A pattern keeps slots, not pipes. It is told of each step in a pipe's life (`pipe.rs`), and that a
@@ -33,6 +35,7 @@
 //! To add a pattern: a file with its type, and a line in `make.rs`.
 
 mod addressed;
+mod batch;
 pub(crate) mod conflate;
 mod dealer;
 mod distributor;
@@ -195,6 +198,12 @@ pub(crate) trait Pattern: Send {
 
     /// Sends a message that is lent; after a refusal it is as it was.
     fn send(&mut self, pipes: &mut Pipes, message: &mut Message) -> Result<(), Refusal>;
+
+    /// Gives the pipes what was gathered for them (`batch.rs`): a pipe has come for it, or somebody
+    /// looks at what is in them.
+    fn hand_over(&mut self, pipes: &mut Pipes) {
+        let _ = pipes;
+    }
 
     /// Receives in place of a message that is lent, and says from which pipe.
     fn recv(&mut self, pipes: &mut Pipes, into: &mut Message) -> Result<Slot, Refusal>;

@@ -95,7 +95,7 @@ impl Publish {
         Self {
             extended,
             options: options.clone(),
-            out: Distributor::default(),
+            out: Distributor::gathering(),
             wanted: Subscriptions::default(),
             asked: Subscriptions::default(),
             found: Vec::new(),
@@ -230,9 +230,11 @@ impl Publish {
         if let Some(welcome) = &self.options.xpub_welcome
             && welcome.first().starts_with(topic)
             && !std::mem::replace(&mut self.peers[slot].welcomed, true)
-            && pipes.send(slot, welcome.clone()).is_err()
         {
-            pipes.effects.lost(Loss::HighWaterMark, Some(slot));
+            self.out.hand_over(pipes);
+            if pipes.send(slot, welcome.clone()).is_err() {
+                pipes.effects.lost(Loss::HighWaterMark, Some(slot));
+            }
         }
         added
     }
@@ -332,6 +334,7 @@ impl Pattern for Publish {
     }
 
     fn ended(&mut self, pipes: &mut Pipes, slot: Slot) {
+        self.out.hand_over(pipes);
         self.out.detach(slot);
         match self.stage(slot) {
             Stage::Here => self.leave(pipes, slot),
@@ -345,6 +348,7 @@ impl Pattern for Publish {
     }
 
     fn detach(&mut self, pipes: &mut Pipes, slot: Slot) {
+        self.out.hand_over(pipes);
         self.out.detach(slot);
         match self.stage(slot) {
             Stage::Free => return,
@@ -363,8 +367,13 @@ impl Pattern for Publish {
         self.read(pipes, slot);
     }
 
-    fn writable(&mut self, _: &mut Pipes, slot: Slot) {
+    fn writable(&mut self, pipes: &mut Pipes, slot: Slot) {
+        self.out.hand_over(pipes);
         self.out.writable(slot);
+    }
+
+    fn hand_over(&mut self, pipes: &mut Pipes) {
+        self.out.hand_over(pipes);
     }
 
     fn send(&mut self, pipes: &mut Pipes, message: &mut Message) -> Result<(), Refusal> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use sward_runtime::sync::ShortLock;
 use sward_zmtp::{Frame, Message, Metadata, PeerInfo, Version};
 
@@ -28,6 +29,9 @@ pub(super) struct Far {
     pub(super) closed: Option<bool>,
     /// Number of messages that came as bytes.
     pub(super) encoded: usize,
+    /// Whether it takes messages that were gathered, and how many pieces of them came.
+    pub(super) gathers: bool,
+    pub(super) pieces: usize,
 }
 
 impl Far {
@@ -42,6 +46,8 @@ impl Far {
             up: false,
             closed: None,
             encoded: 0,
+            gathers: false,
+            pieces: 0,
         }))
     }
 
@@ -69,14 +75,37 @@ impl Pipe for FakePipe {
         true
     }
 
-    fn try_send_copy(&mut self, message: &Message, encoded: Option<&[u8]>) -> bool {
+    fn try_send_copy(&mut self, message: &Message, encoded: Option<&[u8]>) -> Option<usize> {
         if let Some(encoded) = encoded {
             let mut bytes = Vec::new();
             sward_zmtp::encode(message, &mut bytes);
             assert_eq!(bytes, encoded);
             self.0.lock().encoded += 1;
         }
-        self.try_send(&mut message.clone())
+        let sent = self.try_send(&mut message.clone());
+        let far = self.0.lock();
+        sent.then(|| {
+            if far.gathers {
+                far.hwm - far.out.len()
+            } else {
+                0
+            }
+        })
+    }
+
+    fn send_gathered(&mut self, encoded: &Bytes, messages: usize) -> usize {
+        let mut far = self.0.lock();
+        far.pieces += 1;
+        let mut rest = &encoded[..];
+        for _ in 0..messages {
+            let (&[flags, len], body) = rest.split_first_chunk().unwrap();
+            assert_eq!(flags, 0, "a short frame, and no more");
+            let (body, behind) = body.split_at(usize::from(len));
+            far.out.push_back(Frame::from(body).into());
+            rest = behind;
+        }
+        assert!(rest.is_empty() && far.out.len() <= far.hwm);
+        far.hwm - far.out.len()
     }
 
     fn send_subscription(&mut self, message: Message) {

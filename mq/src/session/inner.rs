@@ -31,6 +31,11 @@ const PATIENCE_OF_MANY: Patience = Patience {
     limit: Duration::from_millis(20),
     every: 8,
 };
+/// The same for what it has gathered.
+const PATIENCE_OF_PIECES: Patience = Patience {
+    limit: PATIENCE_OF_MANY.limit,
+    every: 1,
+};
 /// After a large body has been read: what the next read takes, so that the body after it is not
 /// copied out of the buffer.
 const AFTER_LARGE: usize = 4 * 1024;
@@ -60,6 +65,8 @@ pub(super) struct Inner {
     pub(super) recv_hwm: usize,
     pub(super) starved: bool,
     pub(super) blocked: bool,
+    /// The socket gathers messages for it, to be come for before anything is written.
+    pub(super) expects: bool,
     /// The reader has been here since the driver looked last.
     pub(super) read_since: bool,
     /// Ends when everything is sent.
@@ -462,6 +469,25 @@ impl Inner {
     #[inline]
     pub(super) fn pushed_copy(&mut self) -> Option<DriverHandle<Drive>> {
         self.gathered(&PATIENCE_OF_MANY)
+    }
+
+    /// The same after messages were queued that were gathered.
+    pub(super) fn pushed_piece(&mut self) -> Option<DriverHandle<Drive>> {
+        self.gathered(&PATIENCE_OF_PIECES)
+    }
+
+    /// For how many more messages it would wait: if the driver is going to come for them.
+    #[inline]
+    pub(super) fn would_wait(&mut self) -> usize {
+        let comes = |link: &Link| link.asked.is_some() || link.stuck || !link.connection.is_ready();
+        if !self.link.as_ref().is_none_or(comes) {
+            return 0;
+        }
+        self.expects = true;
+        match self.send_hwm {
+            0 => usize::MAX,
+            hwm => hwm.saturating_sub(self.output.messages()),
+        }
     }
 
     #[inline(always)]

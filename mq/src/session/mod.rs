@@ -24,6 +24,7 @@
 //! Invariants
 //! - `starved`: the socket believes that nothing is here, and is told of the next message.
 //!   `blocked`: it believes that there is no room, and is told of the first that appears.
+//! - `expects`: the socket gathers messages for it; the driver fetches them before it writes.
 //! - `unread`: the kernel may have more; no edge need come. `stuck`: the kernel takes no more; an edge
 //!   will come.
 //! - At the end of a connection the kernel's buffer is read to its end first: nothing that a peer sent
@@ -40,7 +41,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use sward_runtime::io::{Driver, Next, Ready, drive};
-use sward_runtime::sync::ShortLock;
+use sward_runtime::sync::{ShortGuard, ShortLock};
 use sward_zmtp::{Connection, PeerInfo, Setup, SocketType};
 
 use self::inner::{Inner, Link};
@@ -87,6 +88,7 @@ impl Session {
                 recv_hwm: hwm.1,
                 starved: true,
                 blocked: false,
+                expects: false,
                 read_since: true,
                 retiring: false,
                 upstream,
@@ -332,6 +334,18 @@ impl Session {
         }
     }
 
+    /// Locks it once it has what its socket has gathered for it.
+    fn lock_complete(self: &Arc<Self>) -> ShortGuard<'_, Inner> {
+        loop {
+            let mut inner = self.inner.lock();
+            if !std::mem::take(&mut inner.expects) {
+                return inner;
+            }
+            drop(inner);
+            self.tell(News::Writes);
+        }
+    }
+
     /// What the worker calls.
     fn pump(self: &Arc<Self>, id: u32, ready: Ready) -> Next {
         let mut up = None;
@@ -340,7 +354,7 @@ impl Session {
         let mut next = Next::Wait;
         let mut end = None;
         {
-            let mut guard = self.inner.lock();
+            let mut guard = self.lock_complete();
             let inner = &mut *guard;
             let Some(link) = inner.link.as_mut().filter(|link| link.id == id) else {
                 return Next::Close;

@@ -22,6 +22,8 @@ pub(crate) enum News {
     Readable(Place),
     /// There is room where there was none.
     Writable(Place),
+    /// It is about to write: what was gathered for it is to be handed over.
+    Writes,
     /// The peer has answered the probe of that number.
     Reached(Place, u64),
     /// The handshake is done.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sward_runtime::sync::ShortGuard;
 use sward_zmtp::Message;
 
@@ -41,11 +42,11 @@ impl Pipe for Arc<Session> {
     }
 
     #[inline]
-    fn try_send_copy(&mut self, message: &Message, encoded: Option<&[u8]>) -> bool {
+    fn try_send_copy(&mut self, message: &Message, encoded: Option<&[u8]>) -> Option<usize> {
         let mut inner = self.inner.lock();
         if !inner.make_room() {
             inner.blocked = true;
-            return false;
+            return None;
         }
         match encoded {
             Some(encoded) => inner.output.push_encoded(encoded),
@@ -53,11 +54,25 @@ impl Pipe for Arc<Session> {
         }
         inner.traffic.messages_sent += 1;
         let ask = inner.pushed_copy();
+        let room = inner.would_wait();
         drop(inner);
         if let Some(driver) = ask {
             driver.call();
         }
-        true
+        Some(room)
+    }
+
+    fn send_gathered(&mut self, encoded: &Bytes, messages: usize) -> usize {
+        let mut inner = self.inner.lock();
+        inner.output.push_shared(encoded, messages);
+        inner.traffic.messages_sent += messages as u64;
+        let ask = inner.pushed_piece();
+        let room = inner.would_wait();
+        drop(inner);
+        if let Some(driver) = ask {
+            driver.call();
+        }
+        room
     }
 
     fn send_subscription(&mut self, message: Message) {

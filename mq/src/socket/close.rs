@@ -111,6 +111,7 @@ impl Leaving {
 impl State {
     /// Lets a pipe go, of which what is left to send is still sent. Returns how much is lost at once.
     pub(super) fn let_go(&mut self, slot: Slot, endpoint: &str, until: Until) -> usize {
+        self.pattern.hand_over(&mut self.pipes);
         let Some(entry) = self.pipes.get_mut(slot) else {
             return 0;
         };

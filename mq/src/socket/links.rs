@@ -22,6 +22,7 @@ impl Owner for SocketCore {
         match news {
             News::Readable(place) => self.readable(place),
             News::Writable(place) => self.writable(place),
+            News::Writes => self.hand_over(),
             News::Reached(place, number) => self.reached(place, number),
             News::Ready(info) => self.up(session, info),
             News::Lost(end) => self.lost(session, &end),
@@ -30,6 +31,16 @@ impl Owner for SocketCore {
 }
 
 impl SocketCore {
+    /// A session is about to write.
+    fn hand_over(&self) {
+        let mut guard = self.lines.lock();
+        let state = &mut *guard;
+        state.pattern.hand_over(&mut state.pipes);
+        let tidy = state.pipes.effects.any;
+        drop(guard);
+        self.after(tidy);
+    }
+
     /// A stream came in.
     pub(super) fn accepted(&self, id: u64, link: ByteLink) {
         let mut guard = self.lines.lock();
@@ -155,6 +166,8 @@ impl SocketCore {
     pub(super) fn lost(&self, session: &Arc<Session>, end: &End) {
         let mut guard = self.lines.lock();
         let state = &mut *guard;
+        // What was gathered for it is unsent, too.
+        state.pattern.hand_over(&mut state.pipes);
         let was_up = session.take_was_up();
         let mut lost = (Loss::CutOff, session.rollback());
         let (mut again, mut stopped) = (None, false);

@@ -133,7 +133,9 @@ impl State {
 
 impl SocketCore {
     fn peers(&self) -> Vec<PeerStatus> {
-        let mut state = self.lines.lock();
+        let mut guard = self.lines.lock();
+        let state = &mut *guard;
+        state.pattern.hand_over(&mut state.pipes);
         let known = state
             .pipes
             .iter()
@@ -155,7 +157,9 @@ impl SocketCore {
     }
 
     fn stats(&self) -> SocketStats {
-        let state = self.lines.lock();
+        let mut guard = self.lines.lock();
+        let state = &mut *guard;
+        state.pattern.hand_over(&mut state.pipes);
         let mut stats = SocketStats {
             peers: state.pipes.connected(),
             to_send: 0,

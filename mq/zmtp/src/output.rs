@@ -6,7 +6,8 @@
 //! out. That is so after a partial write, and when a connection was lost in the middle.
 //!
 //! Nouns:
-//! - small bytes: headers, and the bodies that are copied. They lie in `chunks`, then in `tail`.
+//! - small bytes: headers, and the bodies that are copied. They lie in `chunks`, then in `tail`. A
+//!   chunk may be shared with other queues: messages that were encoded together for many peers.
 //! - large bodies, [`LARGE`] bytes or more, that are kept by reference. `at` says before which
 //!   small byte each goes, counted from the same origin as `begin`.
 //! - the cursor: the first byte that was not written. `head` is its place in the first chunk (or the
@@ -63,7 +64,7 @@ const FIRST: usize = 1024;
 #[derive(Default)]
 pub struct Output {
     tail: Vec<u8>,
-    chunks: VecDeque<Vec<u8>>,
+    chunks: VecDeque<Chunk>,
     larges: VecDeque<Large>,
     head: usize,
     begin: u64,
@@ -76,6 +77,21 @@ pub struct Output {
     within: bool,
     /// There may be commands.
     commands: bool,
+}
+
+/// Some of the small bytes.
+enum Chunk {
+    Own(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Chunk {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 struct Large {
@@ -202,8 +218,8 @@ impl Output {
             self.tail.reserve_exact(capacity - self.tail.len());
         } else {
             let next = Vec::with_capacity(CHUNK.max(room));
-            self.chunks
-                .push_back(std::mem::replace(&mut self.tail, next));
+            let full = std::mem::replace(&mut self.tail, next);
+            self.chunks.push_back(Chunk::Own(full));
         }
     }
 
@@ -227,6 +243,28 @@ impl Output {
     pub fn push_encoded(&mut self, encoded: &[u8]) {
         self.push_bytes(encoded);
         self.messages += 1;
+    }
+
+    /// Adds whole messages that [`encode`](crate::encode) wrote, as many as are said: encoded once, and
+    /// kept once for all peers that they go to.
+    pub fn push_shared(&mut self, encoded: &Bytes, messages: usize) {
+        self.messages += messages;
+        if encoded.len() < FIRST {
+            return self.push_bytes(encoded);
+        }
+        if !self.tail.is_empty() {
+            // A short one keeps its memory.
+            let before = if self.tail.len() < FIRST {
+                let copy = self.tail.clone();
+                self.tail.clear();
+                copy
+            } else {
+                std::mem::take(&mut self.tail)
+            };
+            self.chunks.push_back(Chunk::Own(before));
+        }
+        self.chunks.push_back(Chunk::Shared(encoded.clone()));
+        self.small += encoded.len();
     }
 
     /// Returns how many messages were not written completely; a half-written one counts.
@@ -294,7 +332,8 @@ impl Output {
 
     /// What is to be written, in pieces of which none is empty. A header is in one of them.
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let mut chunks = self.chunks.iter().chain([&self.tail]);
+        let chunks = self.chunks.iter().map(Chunk::as_slice);
+        let mut chunks = chunks.chain([self.tail.as_slice()]);
         let mut rest = self.first_small();
         chunks.next();
         let mut larges = self.larges.iter().peekable();
@@ -407,7 +446,8 @@ impl Output {
 
     /// What is left of the first chunk.
     fn first_small(&self) -> &[u8] {
-        &self.chunks.front().unwrap_or(&self.tail)[self.head..]
+        let first = self.chunks.front().map(Chunk::as_slice);
+        &first.unwrap_or(&self.tail)[self.head..]
     }
 
     /// The frame at the cursor, if that is between two.
@@ -602,10 +642,14 @@ mod tests {
                         let message = any_message(&mut state);
                         let mut encoded = Vec::new();
                         encode(&message, &mut encoded);
-                        if random(&mut state) % 4 < 1 {
-                            output.push_encoded(&encoded);
-                        } else {
-                            output.push(&message);
+                        match random(&mut state) % 4 {
+                            0 => output.push_encoded(&encoded),
+                            1 => {
+                                let n = 1 + random(&mut state) % 3;
+                                output.push_shared(&encoded.repeat(n).into(), n);
+                                model.extend((1..n).map(|_| (encoded.clone(), true)));
+                            }
+                            _ => output.push(&message),
                         }
                         model.push_back((encoded, true));
                     }

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -99,6 +99,9 @@ impl fmt::Debug for Hook {
 pub(crate) fn on_stall(rt: &Arc<RuntimeShared>, worker: usize) {
     rt.workers[worker].drive_stalled();
 }
+
+/// Nobody is told of stalls any more.
+static HUSHED: AtomicBool = AtomicBool::new(false);
 
 type Hooks = Vec<(Weak<RuntimeShared>, Hook)>;
 #[cfg(not(loom))]
@@ -245,7 +248,15 @@ fn look(rt: &Arc<RuntimeShared>, index: usize, seen: &mut Seen, now: Nanos, slep
     seen.told = Some(stall);
 }
 
+/// The process is about to end: a task that has called `exit` keeps its worker until then.
+pub(crate) fn hush() {
+    HUSHED.store(true, Relaxed);
+}
+
 fn tell(rt: &Arc<RuntimeShared>, stall: &Stall) {
+    if HUSHED.load(Relaxed) {
+        return;
+    }
     let mine = |(other, hook): &(Weak<RuntimeShared>, Hook)| {
         let same = std::ptr::eq(other.as_ptr(), Arc::as_ptr(rt));
         same.then(|| hook.clone())

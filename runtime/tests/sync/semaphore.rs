@@ -70,7 +70,9 @@ fn permits_that_tasks_take_along() {
                 })
                 .collect();
             let bad = join_all(tasks).into_iter().filter(Result::is_err).count();
-            assert_eq!((bad, most.load(SeqCst), two.available()), (8, 2, 2));
+            assert_eq!((bad, two.available()), (8, 2));
+            // How many ran at once is the scheduler's business.
+            assert!((1..=2).contains(&most.load(SeqCst)));
             // The permits keep the semaphore.
             let permit = two.acquire_many(2).unwrap().into_owned(&two);
             drop(two);
