@@ -703,6 +703,35 @@ fn memory() -> usize {
     pages * 4096
 }
 
+/// A peer of ZMTP 1.0 stops reading: what it does not get is counted to the message, with what was already
+/// in the form of its version.
+#[test]
+fn what_an_old_peer_does_not_get_is_counted() {
+    const MESSAGES: usize = 100;
+    const BODY: usize = 100_000;
+    within("what_an_old_peer_does_not_get_is_counted", || {
+        let context = Context::new();
+        let small = options().linger(200 * MS).send_hwm(0).send_buffer(65_536);
+        let push = context.socket_with(Push, small).unwrap();
+        let mut deaf = open(push.bind("tcp://127.0.0.1:*").unwrap().as_str());
+        // Its routing id, which is empty.
+        deaf.write_all(&[1, 0]).unwrap();
+        push.wait_connected(1, LONG).unwrap();
+        for _ in 0..MESSAGES {
+            push.send(vec![1; BODY]).unwrap();
+        }
+        let lost = context.term(LONG);
+        let mut all = Vec::new();
+        deaf.patience(LONG);
+        deaf.read_to_end(&mut all).unwrap();
+        // Frames of a length of 8 bytes behind 0xFF, which counts the flags, too: our routing id, and then
+        // the messages.
+        let got = (all.len() - 10) / (9 + 1 + BODY);
+        assert!(got > 0 && lost > 10, "{got} {lost}");
+        assert_eq!(got + lost, MESSAGES);
+    });
+}
+
 /// The peer reads nothing of what it is sent and stays: the socket that is closed gives up at its
 /// linger time, and tells how much.
 #[test]

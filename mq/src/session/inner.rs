@@ -1,41 +1,23 @@
-//! What a session's lock guards: its queues, and its link with the reading, decoding, encoding and
-//! writing. Who calls it and when: `mod.rs`.
+//! What a session's lock guards: its queues, and its link, with the reading and decoding. The writing:
+//! `flush.rs`. Who calls it and when: `mod.rs`.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::RecvFlags;
 use sward_runtime::io::DriverHandle;
 use sward_zmtp::{Connection, Event as Wire, Message, PeerInfo};
 
 use super::Drive;
+use super::converted::Converted;
 use super::news::{End, Place};
 use crate::buffer::{BUFFER, Input, Queue};
 use crate::traffic::Traffic;
 
-/// Bytes that a sender gathers before it writes: each write wakes the reader, which costs as much as
-/// copying some 16 KiB.
-const FLUSH_AT: usize = 256 * 1024;
-/// For how long it gathers where it never parks, and after how many messages it looks at the clock.
-const PATIENCE: Patience = Patience {
-    limit: Duration::from_micros(50),
-    every: 32,
-};
-/// The same of a publisher: while it has gone round its peers once, 50 us may be over.
-const PATIENCE_OF_MANY: Patience = Patience {
-    limit: Duration::from_millis(20),
-    every: 8,
-};
-/// The same for what it has gathered.
-const PATIENCE_OF_PIECES: Patience = Patience {
-    limit: PATIENCE_OF_MANY.limit,
-    every: 1,
-};
 /// After a large body has been read: what the next read takes, so that the body after it is not
 /// copied out of the buffer.
 const AFTER_LARGE: usize = 4 * 1024;
@@ -45,13 +27,6 @@ const WIND_UP: Duration = Duration::from_secs(1);
 const LOOK_BEHIND: Duration = Duration::from_millis(20);
 /// How many times 4 KiB are thrown away in one go.
 const SINKS: usize = 4096;
-/// Slices of one write.
-const SLICES: usize = 64;
-
-struct Patience {
-    limit: Duration,
-    every: u32,
-}
 
 pub(super) struct Inner {
     pub(super) output: Queue,
@@ -59,6 +34,8 @@ pub(super) struct Inner {
     pub(super) input: Input,
     pub(super) link: Option<Link>,
     pub(super) links: u32,
+    /// Messages that went with the last link, and have not been told of.
+    pub(super) unlinked: usize,
     pub(super) place: Option<Place>,
     /// 0: no limit.
     pub(super) send_hwm: usize,
@@ -109,8 +86,8 @@ pub(super) struct Link {
     pub(super) end: Option<Box<End>>,
     /// All is sent and we have said so: until then it waits for the peer to do the same.
     pub(super) closing: Option<Box<Instant>>,
-    /// Re-encoded bytes, for peers that do not take the queue's own form.
-    pub(super) converted: Vec<u8>,
+    /// For peers that do not take the queue's own form.
+    pub(super) converted: Option<Box<Converted>>,
 }
 
 impl Inner {
@@ -129,10 +106,40 @@ impl Inner {
         self.send_hwm == 0 || self.output.messages() <= self.send_hwm / 2
     }
 
+    /// Messages that are not written, beside those in the queue.
+    fn converted(&self) -> usize {
+        let converted = self.link.as_ref().and_then(|link| link.converted.as_ref());
+        converted.map_or(0, |converted| converted.messages())
+    }
+
+    /// Messages that are not written.
+    pub(super) fn unsent(&self) -> usize {
+        self.output.messages() + self.converted()
+    }
+
     pub(super) fn written_out(&self) -> bool {
-        self.link
-            .as_ref()
-            .is_none_or(|link| link.converted.is_empty())
+        self.converted() == 0
+    }
+
+    /// Forgets what is not written; returns how many messages that were.
+    pub(super) fn discard(&mut self) -> usize {
+        self.unlinked += self.converted();
+        if let Some(link) = &mut self.link {
+            link.converted = None;
+        }
+        self.output.clear() + std::mem::take(&mut self.unlinked)
+    }
+
+    /// The link is gone, and with it what was converted for it.
+    pub(super) fn unlink(&mut self) {
+        self.unlinked += self.converted();
+        self.link = None;
+    }
+
+    /// What a lost connection takes with it: what was converted for it, and a message that was half
+    /// sent. Returns how many messages that were.
+    pub(super) fn rollback(&mut self) -> usize {
+        std::mem::take(&mut self.unlinked) + self.output.rollback()
     }
 
     pub(super) fn fail(&mut self, end: End) {
@@ -364,159 +371,6 @@ impl Inner {
             Err(Errno::INTR) => Ok(true),
             Err(e) => Err(End::Io(e.into())),
         }
-    }
-
-    pub(super) fn flush_or_end(&mut self) {
-        if let Err(end) = self.flush() {
-            self.fail(end);
-        }
-    }
-
-    /// Writes what the kernel takes.
-    pub(super) fn flush(&mut self) -> Result<(), End> {
-        let Some(link) = &mut self.link else {
-            return Ok(());
-        };
-        link.asked = None;
-        link.pushed = 0;
-        while !link.stuck {
-            let ready = link.connection.is_ready();
-            if ready && link.connection.needs_conversion() && link.converted.is_empty() {
-                link.connection
-                    .convert(&mut self.output, &mut link.converted, FLUSH_AT);
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut n = 0;
-            let plain = ready && !link.connection.needs_conversion();
-            // What is half sent goes first; then what the machine has to say; then messages.
-            let half = if plain {
-                let half = self.output.first_remainder();
-                n = self.output.slices_within(&mut slices[..SLICES - 1], half);
-                half
-            } else {
-                link.converted.len()
-            };
-            if !plain && half > 0 {
-                slices[n] = IoSlice::new(&link.converted);
-                n += 1;
-            }
-            let control = link.connection.control();
-            // Not behind a part of it: only where all of it fits.
-            let fits = slices[..n].iter().map(|slice| slice.len()).sum::<usize>() == half;
-            let said = if fits { control.len() } else { 0 };
-            if said > 0 {
-                slices[n] = IoSlice::new(control);
-                n += 1;
-            } else if plain {
-                // In one go with the remainder.
-                n = self.output.slices(&mut slices);
-            }
-            if n == 0 {
-                break;
-            }
-            let given: usize = slices[..n].iter().map(|slice| slice.len()).sum();
-            let sent = rustix::net::sendmsg(
-                &link.io,
-                &slices[..n],
-                &mut SendAncillaryBuffer::default(),
-                SendFlags::NOSIGNAL,
-            );
-            match sent {
-                Ok(sent) => {
-                    self.traffic.bytes_sent += sent as u64;
-                    link.stuck = sent < given && link.short_is_all;
-                    if said == 0 && plain {
-                        self.output.advance(sent);
-                        continue;
-                    }
-                    let of_rest = sent.min(half);
-                    if plain {
-                        self.output.advance(of_rest);
-                    } else {
-                        link.converted.drain(..of_rest);
-                    }
-                    link.connection.control().drain(..sent - of_rest);
-                }
-                Err(Errno::AGAIN) => link.stuck = true,
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(End::Io(e.into())),
-            }
-        }
-        // One that is idle has none.
-        self.output.settle();
-        Ok(())
-    }
-
-    /// Room for one more message, made by writing if it must be.
-    #[inline]
-    pub(super) fn make_room(&mut self) -> bool {
-        if self.send_hwm == 0 || self.output.messages() < self.send_hwm {
-            return true;
-        }
-        if self.up() {
-            self.flush_or_end();
-        }
-        self.output.messages() < self.send_hwm
-    }
-
-    /// After something was queued. Returns whether the driver must be asked to write.
-    #[inline]
-    pub(super) fn pushed(&mut self) -> Option<DriverHandle<Drive>> {
-        self.gathered(&PATIENCE)
-    }
-
-    /// The same after a message was queued that goes to many.
-    #[inline]
-    pub(super) fn pushed_copy(&mut self) -> Option<DriverHandle<Drive>> {
-        self.gathered(&PATIENCE_OF_MANY)
-    }
-
-    /// The same after messages were queued that were gathered.
-    pub(super) fn pushed_piece(&mut self) -> Option<DriverHandle<Drive>> {
-        self.gathered(&PATIENCE_OF_PIECES)
-    }
-
-    /// For how many more messages it would wait: if the driver is going to come for them.
-    #[inline]
-    pub(super) fn would_wait(&mut self) -> usize {
-        let comes = |link: &Link| link.asked.is_some() || link.stuck || !link.connection.is_ready();
-        if !self.link.as_ref().is_none_or(comes) {
-            return 0;
-        }
-        self.expects = true;
-        match self.send_hwm {
-            0 => usize::MAX,
-            hwm => hwm.saturating_sub(self.output.messages()),
-        }
-    }
-
-    #[inline(always)]
-    fn gathered(&mut self, patience: &Patience) -> Option<DriverHandle<Drive>> {
-        let link = self.link.as_mut()?;
-        if link.stuck || link.end.is_some() || !link.connection.is_ready() {
-            return None;
-        }
-        link.pushed += 1;
-        let bytes = self.output.bytes();
-        if let Some(since) = link.asked {
-            let late =
-                link.pushed.is_multiple_of(patience.every) && since.elapsed() >= patience.limit;
-            if late || bytes >= FLUSH_AT {
-                self.flush_or_end();
-            }
-            return None;
-        }
-        if bytes >= FLUSH_AT || sward_runtime::worker().is_none() {
-            self.flush_or_end();
-            return self
-                .link
-                .as_ref()?
-                .end
-                .as_ref()
-                .and(self.link.as_ref()?.driver.clone());
-        }
-        link.asked = Some(Instant::now());
-        link.driver.clone()
     }
 }
 

@@ -12,7 +12,7 @@
 //!   ahead, up to its high-water mark, so that PINGs behind them are answered.
 //! - *News* is what a change below means for the socket above; it is told without any lock held.
 //!
-//! Who sends: the sender encodes into the queue. It writes itself when 64 KiB or 50 us have gathered,
+//! Who sends: the sender encodes into the queue. It writes itself when 256 KiB or 50 us have gathered,
 //! when the high-water mark is reached, or at once on an ordinary thread; otherwise it leaves a
 //! message to the driver's worker, which writes when the sender has yielded.
 //! Who reads: the driver reads what comes when nothing is there; the reader decodes, and reads on
@@ -30,6 +30,8 @@
 //! - At the end of a connection the kernel's buffer is read to its end first: nothing that a peer sent
 //!   before it closed is lost.
 
+mod converted;
+mod flush;
 mod inner;
 mod news;
 mod pipe;
@@ -83,6 +85,7 @@ impl Session {
                 input: Input::default(),
                 link: None,
                 links: 0,
+                unlinked: 0,
                 place: None,
                 send_hwm: hwm.0,
                 recv_hwm: hwm.1,
@@ -138,7 +141,7 @@ impl Session {
                 look_at: None,
                 end: None,
                 closing: None,
-                converted: Vec::new(),
+                converted: None,
             });
             id
         };
@@ -172,7 +175,7 @@ impl Session {
             Err(e) => {
                 let mut inner = self.inner.lock();
                 if inner.link_mut(id).is_some() {
-                    inner.link = None;
+                    inner.unlink();
                 }
                 Err(e)
             }
@@ -277,7 +280,7 @@ impl Session {
 
     /// Messages that wait to be sent.
     pub(crate) fn unsent(&self) -> usize {
-        self.inner.lock().output.messages()
+        self.inner.lock().unsent()
     }
 
     /// Whether the handshake of the last link was done; forgets it.
@@ -306,7 +309,7 @@ impl Session {
     pub(crate) fn discard(&self) -> usize {
         let mut inner = self.inner.lock();
         inner.ready.clear();
-        inner.output.clear()
+        inner.discard()
     }
 
     /// Lets the driver look.
@@ -389,7 +392,7 @@ impl Session {
                 if let Some(link) = &mut inner.link {
                     if let Some(reason) = link.end.take() {
                         end = Some(*reason);
-                        inner.link = None;
+                        inner.unlink();
                         next = Next::Close;
                     } else {
                         let at = match &link.closing {
@@ -434,9 +437,9 @@ impl Session {
         self.tell(News::Lost(end));
     }
 
-    /// What a lost connection takes with it from the queue: a message that was half sent.
+    /// What a lost connection takes with it: a message that was half sent, and more for old peers.
     pub(crate) fn rollback(&self) -> usize {
-        self.inner.lock().output.rollback()
+        self.inner.lock().rollback()
     }
 }
 
@@ -459,7 +462,7 @@ impl Drop for Drive {
             return;
         };
         if self.called {
-            inner.link = None;
+            inner.unlink();
             drop(inner);
             self.session.lost(End::Panicked);
             return;

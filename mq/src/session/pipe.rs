@@ -187,7 +187,7 @@ impl Pipe for Arc<Session> {
 
     fn depths(&self) -> (usize, usize) {
         let inner = self.inner.lock();
-        (inner.output.messages(), inner.ready.len())
+        (inner.unsent(), inner.ready.len())
     }
 
     fn traffic(&self) -> Traffic {

@@ -412,28 +412,24 @@ impl Connection {
         self.raw || self.version == Some(Version::V1_0)
     }
 
-    /// Moves whole messages from `output` to `into`, in the form that the peer takes, until there
-    /// are `limit` bytes or more. Commands, which such a peer does not know, are left out.
+    /// Moves the first message from `output` to `into`, in the form that the peer takes; `false`: there
+    /// is none. A command, which such a peer does not know, is left out.
     ///
     /// Only at a message boundary of `output`, which it then stays at.
-    pub fn convert(&self, output: &mut Output, into: &mut Vec<u8>, limit: usize) {
-        while into.len() < limit {
-            loop {
-                let Some(first) = output.first_frame() else {
-                    return;
-                };
-                let (flags, size) = (first.flags, first.size);
-                if self.raw {
-                    into.extend_from_slice(first.body.as_slice());
-                } else if flags & COMMAND == 0 {
-                    write_v1(flags & MORE != 0, first.body.as_slice(), into);
-                }
-                output.advance(size);
-                if flags & MORE == 0 {
-                    break;
-                }
+    pub fn convert(&self, output: &mut Output, into: &mut Vec<u8>) -> bool {
+        while let Some(first) = output.first_frame() {
+            let (flags, size) = (first.flags, first.size);
+            if self.raw {
+                into.extend_from_slice(first.body.as_slice());
+            } else if flags & COMMAND == 0 {
+                write_v1(flags & MORE != 0, first.body.as_slice(), into);
+            }
+            output.advance(size);
+            if flags & MORE == 0 {
+                return true;
             }
         }
+        false
     }
 
     /// Adds a subscription, or the end of one, to `output` in the form that the peer understands: a

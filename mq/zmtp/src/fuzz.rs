@@ -146,7 +146,7 @@ fn answer(connection: &mut Connection, said: &mut String) {
     output.push(&["a", "b"].into());
     connection.subscription(&mut output, true, b"topic");
     if connection.needs_conversion() {
-        connection.convert(&mut output, &mut converted, 1000);
+        while connection.convert(&mut output, &mut converted) {}
     }
     let _ = writeln!(said, "{output:?} {}", converted.escape_ascii());
     for _ in 0..4 {

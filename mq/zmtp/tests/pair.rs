@@ -96,7 +96,8 @@ fn a_stream_has_no_protocol() {
             output.push(&Message::from(text));
         }
         let mut bytes = Vec::new();
-        raw.convert(&mut output, &mut bytes, 1000);
+        assert!(raw.convert(&mut output, &mut bytes) && bytes == b"HTTP");
+        assert!(raw.convert(&mut output, &mut bytes) && !raw.convert(&mut output, &mut bytes));
         assert!(bytes == b"HTTP/1.1" && output.is_empty());
     });
 }

@@ -122,8 +122,11 @@ impl End {
         if self.connection.needs_conversion() {
             if self.converted.is_empty() {
                 self.converted = std::mem::take(self.connection.control());
-                self.connection
-                    .convert(&mut self.output, &mut self.converted, 1000);
+                while self.converted.len() < 1000
+                    && self
+                        .connection
+                        .convert(&mut self.output, &mut self.converted)
+                {}
             }
             let n = limit.min(self.converted.len());
             return self.converted.drain(..n).collect();
