@@ -222,6 +222,12 @@ impl SocketCore {
             Limit::Try => attempt(&mut self.lines.lock().held()),
             _ => self.lines.attempt(&mut attempt),
         };
+        // Apart from the errors: a move of the whole, which was just written in parts, would wait until
+        // those have reached the cache, for a quarter of all that a message costs.
+        if let Some(Ok(outcome)) = outcome {
+            self.after(tidy);
+            return Ok(outcome);
+        }
         let outcome = match outcome {
             Some(outcome) => outcome,
             None => self.wait::<L, R>(limit, &mut attempt),
