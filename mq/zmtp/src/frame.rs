@@ -51,16 +51,40 @@ enum Repr {
 #[repr(C, align(8))]
 struct Inline {
     data: [u8; Frame::INLINE],
-    /// A number up to 64. It is a `char` because that has values to spare (a `u8` has none), in
-    /// which the compiler keeps which variant of `Repr`, and of `Message`, it is.
-    len: char,
+    len: Length,
+}
+
+/// Makes [`Length`] of its values.
+macro_rules! length {
+    ($($value:ident)*) => {
+        /// A number up to 64 that has values to spare, in which the compiler keeps which variant of
+        /// `Repr`, and of `Message`, it is. And it has the eight bytes that a move takes at once: were
+        /// it stored as fewer, the move behind that would wait for the store to reach the cache.
+        #[derive(Clone, Copy)]
+        #[repr(u64)]
+        enum Length {
+            $($value),*
+        }
+
+        impl Length {
+            const ALL: &'static [Self; Frame::INLINE + 1] = &[$(Self::$value),*];
+        }
+    };
+}
+
+length! {
+    L0 L1 L2 L3 L4 L5 L6 L7 L8 L9 L10 L11 L12
+    L13 L14 L15 L16 L17 L18 L19 L20 L21 L22 L23 L24 L25
+    L26 L27 L28 L29 L30 L31 L32 L33 L34 L35 L36 L37 L38
+    L39 L40 L41 L42 L43 L44 L45 L46 L47 L48 L49 L50 L51
+    L52 L53 L54 L55 L56 L57 L58 L59 L60 L61 L62 L63 L64
 }
 
 impl Inline {
     #[inline]
     fn repr(data: [u8; Frame::INLINE], len: usize) -> Repr {
         debug_assert!(len <= Frame::INLINE);
-        let len = char::from(len as u8);
+        let len = Length::ALL[len];
         Repr::Inline(Self { data, len })
     }
 
@@ -81,7 +105,7 @@ impl Frame {
     pub const fn empty() -> Self {
         Self(Repr::Inline(Inline {
             data: [0; Self::INLINE],
-            len: '\0',
+            len: Length::L0,
         }))
     }
 
