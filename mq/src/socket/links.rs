@@ -31,8 +31,12 @@ impl Owner for SocketCore {
 }
 
 impl SocketCore {
-    /// A session is about to write.
-    fn hand_over(&self) {
+    /// A session is about to write, or somebody looks at what is queued and lost.
+    pub(super) fn hand_over(&self) {
+        // In a forked child the connections are the parent's.
+        if self.epoch.is_stale() {
+            return;
+        }
         let mut guard = self.lines.lock();
         let state = &mut *guard;
         state.pattern.hand_over(&mut state.pipes);

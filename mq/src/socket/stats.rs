@@ -133,9 +133,8 @@ impl State {
 
 impl SocketCore {
     fn peers(&self) -> Vec<PeerStatus> {
-        let mut guard = self.lines.lock();
-        let state = &mut *guard;
-        state.pattern.hand_over(&mut state.pipes);
+        self.hand_over();
+        let mut state = self.lines.lock();
         let known = state
             .pipes
             .iter()
@@ -157,9 +156,8 @@ impl SocketCore {
     }
 
     fn stats(&self) -> SocketStats {
-        let mut guard = self.lines.lock();
-        let state = &mut *guard;
-        state.pattern.hand_over(&mut state.pipes);
+        self.hand_over();
+        let state = self.lines.lock();
         let mut stats = SocketStats {
             peers: state.pipes.connected(),
             to_send: 0,
