@@ -61,10 +61,11 @@ pub(crate) trait Pipe: Send + Any {
         self.try_send(&mut message.clone()).then_some(0)
     }
 
-    /// Takes messages that it was told to come for, in canonical form, and their number. Returns for
-    /// how many more it would wait.
+    /// Takes messages that it said it would wait for, in canonical form, and their number. Returns for
+    /// how many more it would wait. To be written by who returns more than `Some(0)` above.
     fn send_gathered(&mut self, encoded: &Bytes, messages: usize) -> usize {
         let _ = (encoded, messages);
+        debug_assert!(false, "gathered for a pipe that would not wait");
         0
     }
 

@@ -195,3 +195,42 @@ fn what_is_gathered_is_seen_and_sent_at_the_end() {
         });
     });
 }
+
+/// A publisher that waits for subscribers who do not read goes on when they are gone, however they go.
+#[test]
+fn a_publisher_does_not_wait_for_the_gone() {
+    everywhere("a_publisher_does_not_wait_for_the_gone", |context| {
+        for (place, unbound) in [
+            ("tcp://127.0.0.1:*", false),
+            ("tcp://127.0.0.1:*", true),
+            ("inproc://gone", false),
+        ] {
+            let options = Options::new()
+                .xpub_nodrop(true)
+                .linger(Duration::ZERO)
+                .send_hwm(10)
+                .send_timeout(LONG / 3);
+            let publisher = Arc::new(Pub::in_context(context, options).unwrap());
+            let endpoint = publisher.bind(place).unwrap().to_string();
+            let deaf = Options::new().recv_hwm(1).recv_buffer(4096);
+            let subs = [0, 1].map(|_| subscriber(context, &endpoint, &[""], deaf.clone()));
+            publisher.wait_subscribers(2, LONG).unwrap();
+            let sending = publisher.clone();
+            let sender = spawn(move || {
+                // Until all queues are full, and all subscribers gone.
+                while sending.stats().peers > 0 {
+                    sending.send(vec![0; 3000]).unwrap();
+                    yield_now();
+                }
+            });
+            while !sward_runtime::dump().to_string().contains("room in") {
+                sward_runtime::sleep(Duration::from_millis(1));
+            }
+            if unbound {
+                publisher.unbind(&endpoint).unwrap();
+            }
+            drop(subs);
+            sender.join().unwrap();
+        }
+    });
+}

@@ -10,7 +10,6 @@
 use sward_zmtp::{Message, encode};
 
 use super::batch::Batch;
-
 use crate::loss::Loss;
 use crate::pipe::{Pipes, Slot};
 
@@ -416,6 +415,22 @@ mod tests {
         for (_, far) in &ends[..4] {
             assert_eq!(far.lock().take().len(), 1000);
         }
+    }
+
+    #[test]
+    fn an_old_piece_is_given_with_one_of_the_next_messages() {
+        let (mut distributor, mut pipes, ends) = gathering(100);
+        distributor.send_all(&mut pipes, &mut "a".into());
+        distributor.send_all(&mut pipes, &mut "b".into());
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_millis(3) {
+            std::hint::spin_loop();
+        }
+        assert_eq!(ends[0].1.lock().pieces, 0);
+        for _ in 0..8 {
+            distributor.send_all(&mut pipes, &mut "c".into());
+        }
+        assert_eq!(ends[0].1.lock().pieces, 1);
     }
 
     #[derive(Debug)]

@@ -13,8 +13,8 @@
 //!
 //! Below them: [`ring`] (the turns of the first two), [`prefix_tree`] with [`node_table`] and
 //! [`prefix_hash`] (topics, of publishers and subscribers), [`batch`] (what goes to the same pipes
-//! again). Above: [`addressed`] (routing ids, for
-//! ROUTER and STREAM), [`subscription_queue`] (what an XPUB tells). Beside: [`conflate`].
+//! again). Above: [`addressed`] (routing ids, for ROUTER and STREAM), [`subscription_queue`] (what an
+//! XPUB tells). Beside: [`conflate`].
 //!
 //! A pattern keeps slots, not pipes. It is told of each step in a pipe's life (`pipe.rs`), and that a
 //! pipe that was empty has a message, or one that was full has room. It may look at pipes at any

@@ -440,7 +440,8 @@ impl Pattern for Publish {
         self.extended && self.queue.len() > 0
     }
 
-    fn configure(&mut self, options: &PatternOptions, _: &mut Pipes) {
+    fn configure(&mut self, options: &PatternOptions, pipes: &mut Pipes) {
+        self.out.hand_over(pipes);
         self.options = options.clone();
     }
 

@@ -295,6 +295,14 @@ impl SocketCore {
         held.wake_one(WRITERS);
     }
 
+    /// A peer is gone: all who wait look again, for nobody waits for room there any more.
+    pub(super) fn peer_gone(held: &mut Held<'_, State, 3>) {
+        held.room += 1;
+        for line in [READERS, WRITERS, WATCHERS] {
+            held.wake_all(line);
+        }
+    }
+
     pub(super) fn reason(&self, line: usize) -> WaitReason {
         let what = match line {
             READERS => "message to",
@@ -568,7 +576,7 @@ impl Hears for SocketCore {
                 let mut guard = self.lines.lock();
                 Self::ended(&mut guard, place);
                 let tidy = guard.pipes.effects.any;
-                guard.held().wake_all(WATCHERS);
+                Self::peer_gone(&mut guard.held());
                 drop(guard);
                 self.after(tidy);
             }

@@ -324,6 +324,7 @@ impl SocketCore {
         let of_it = |session: &Arc<Session>| session.role == Role::Accepted(id);
         let pending = state.pending.extract_if(|_, (session, _)| of_it(session));
         let pending: Vec<_> = pending.map(|(_, (session, _))| session).collect();
+        Self::peer_gone(&mut guard.held());
         self.leave(guard);
         for session in pending {
             session.end(End::Asked);
@@ -382,6 +383,7 @@ impl SocketCore {
         } else {
             state.ends.dialers.remove(&id)
         };
+        Self::peer_gone(&mut guard.held());
         self.leave(guard);
         if let Some(dialer) = dialer {
             dialer.stop();

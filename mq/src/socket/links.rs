@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use sward_zmtp::PeerInfo;
 
-use super::core::{READERS, SocketCore, WATCHERS};
+use super::core::SocketCore;
 use super::ends::Stage;
 use crate::event::{EventKind, Reason};
 use crate::loss::Loss;
@@ -225,8 +225,7 @@ impl SocketCore {
             }
         }
         let mut held = guard.held();
-        held.wake_all(WATCHERS);
-        held.wake_all(READERS);
+        Self::peer_gone(&mut held);
         let tidy = held.pipes.effects.any;
         drop(guard);
         let remote = session.remote();
